@@ -1,0 +1,124 @@
+# `make demo` and `make test` need Python >= 3.11, a Rust toolchain and a C compiler; everything else comes by pip and
+# cargo. `make help` lists the rest.
+
+PYTHON  ?= python3
+# The Cargo profile of the installed wheel: release (fat LTO), fast (links in seconds), profiling.
+PROFILE ?= release
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+WHEELS  := $(TARGET)/wheels/$(PROFILE)
+DENY    := $(or $(shell command -v cargo-deny 2>/dev/null),$(wildcard $(TARGET)/tools/bin/cargo-deny))
+RUST    := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
+SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -name '*.so' -not -name '*.pyc')
+
+# Tests left out of the default run; they need a browser, or minutes.
+SKIP    := $(if $(BROWSER),not stress,not browser and not stress)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test test-rust test-python test-browser stress build develop format lint layers bench clean
+
+help:
+	@echo "make demo      build, then show streams and datagrams between two processes (15 s)"
+	@echo "make serve     the echo server and its page for a browser"
+	@echo "make test      Rust and Python tests (BROWSER=1: with Chromium and Firefox)"
+	@echo "make develop   an editable install for working on the Python code (Cargo profile fast)"
+	@echo "make format    let the formatters rewrite the sources"
+	@echo "make lint      formatting, clippy, ruff, mypy, stubtest, layer rules, cargo deny if installed"
+	@echo "make stress    the stress tests (minutes)"
+	@echo "make bench     benchmarks, see benches/README.md"
+	@echo "make clean     remove what was built here (.venv, target, dist)"
+	@echo "Options: PYTHON=python3.13, PROFILE=fast (a quicker build), CARGO_TARGET_DIR"
+
+demo: build
+	$(BIN)/python -m pywebtransport demo
+
+serve: build
+	$(BIN)/python -m pywebtransport serve
+
+test: test-rust test-python
+
+# The binding has no Rust tests of its own, tests/ covers it; and linking one would need Python's development files.
+test-rust: | tools
+	cargo test --workspace --exclude wt-py --locked
+
+test-python: build $(VENV)/.dev
+	$(BIN)/python -m pytest -m "$(SKIP)"
+
+test-browser: build $(VENV)/.dev
+	$(BIN)/python -m pytest -m browser
+
+stress: build $(VENV)/.dev
+	$(BIN)/python -m pytest -m stress
+
+# ---------------------------------------------------------------------------------------------------------------------
+# One build for demo, test, lint and bench: a wheel, installed as a user installs it. An editable install is not used
+# there, because it hides what the wheel lacks (a file that was not packaged) and a stale _core*.so beside the sources
+# would shadow a fresh build. Repeating the install costs 2 s when no Rust file changed.
+build: $(VENV)/.installed-$(PROFILE)
+
+$(VENV)/.installed-$(PROFILE): $(SOURCES) | tools $(VENV)/.build
+	@rm -f $(VENV)/.installed-* $(WHEELS)/*.whl
+	$(BIN)/maturin build --profile $(PROFILE) --interpreter $(BIN)/python --auditwheel skip --out "$(WHEELS)"
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps --no-index "$(WHEELS)"/*.whl
+	@touch $@
+
+# For the edit-run loop `maturin develop` is the quickest: Python changes need no step at all, a Rust change one link
+# without LTO. Any other target replaces it by the wheel again.
+develop: $(VENV)/.dev
+	@rm -f $(VENV)/.installed-*
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --profile fast
+
+# Each tool that pip cannot bring is asked for by name, before anything else happens.
+.PHONY: tools
+tools:
+	@command -v cargo >/dev/null || { echo "make: no cargo here: install Rust 1.90 or newer (rustup)"; exit 1; }
+	@rustc --version | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 90) }' || { echo "make: $$(rustc --version) is too old: install Rust 1.90 or newer (rustup update)"; exit 1; }
+	@command -v cc >/dev/null || command -v clang >/dev/null || { echo "make: no C compiler here: install gcc or clang (package build-essential)"; exit 1; }
+
+$(VENV)/.created: | tools
+	@command -v "$(PYTHON)" >/dev/null || { echo "make: no $(PYTHON) here: install Python 3.11 or newer, or name one with PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "make: $$("$(PYTHON)" --version) is too old: install Python 3.11 or newer, or name one with PYTHON=..."; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { echo "make: $(PYTHON) lacks venv: install the package python3-venv"; exit 1; }
+	"$(PYTHON)" -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' # dependency groups
+	@touch $@
+
+$(VENV)/.build: $(VENV)/.created pyproject.toml | tools
+	$(BIN)/python -m pip install --quiet --group build
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created pyproject.toml | tools
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@ $(VENV)/.build
+
+# ---------------------------------------------------------------------------------------------------------------------
+format: $(VENV)/.dev
+	cargo fmt --all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lint: build $(VENV)/.dev layers
+	cargo fmt --all --check
+	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m mypy.stubtest pywebtransport._core
+ifneq ($(DENY),)
+	$(DENY) --all-features check --hide-inclusion-graph licenses bans sources
+else
+	@echo "lint: cargo-deny is not installed, its checks are left to CI (cargo install --locked cargo-deny)"
+endif
+
+layers:
+	@.ci/check-layers
+
+bench: build $(VENV)/.dev
+	cargo bench --workspace --locked
+	@set -e; for file in benches/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+clean:
+	rm -rf $(VENV) dist python/pywebtransport/_core*.so python/pywebtransport/_core*.pyd
+	$(if $(CARGO_TARGET_DIR),@echo "clean: $(CARGO_TARGET_DIR) is shared and stays",rm -rf target)

@@ -1,0 +1,186 @@
+"""Where asyncio and the Rust core meet: the bridge of each event loop, and the one way to wait.
+
+Rules
+    The core never calls into Python from another thread. It rings a file descriptor; the event loop reads it and calls
+    `Bridge.on_wake`, which resolves the parked futures. One descriptor serves everything on the loop.
+
+    Every operation is first tried synchronously. Only when the core has nothing, `parked()` waits for *readiness* and
+    tries again. The future carries no data, so a cancelled or timed-out wait can lose nothing: what arrived is still in
+    the core for the next caller.
+
+Life and death
+    A bridge belongs to the loop that was running when it was made. The registry below keeps it as long as the loop
+    lives. A bridge refers to its loop, so a closed loop stays until the next bridge is made; only one can ever wait.
+    A forked child starts with an empty registry: the parent's bridges are kept, untouched and unused, because closing
+    them would disturb the parent's descriptors; objects of the parent raise RuntimeError in the child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from typing import Protocol, TypeVar
+
+from pywebtransport import _core
+from pywebtransport.utils import get_logger
+
+__all__: list[str] = ["Waitable", "current_bridge", "never_expires", "parked", "weak_callback"]
+
+T = TypeVar("T")
+
+logger = get_logger(__name__)
+
+
+class Waitable(Protocol):
+    """What `parked` needs of a readiness; `_core.Readiness` is the usual one."""
+
+    def park(self, future: asyncio.Future[None]) -> int:
+        """Register the future, which is resolved when the condition may hold; return a ticket."""
+        ...
+
+    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
+        """Register another future at the same place in the queue."""
+        ...
+
+    def leave(self, ticket: int) -> None:
+        """Give the place up."""
+        ...
+
+
+def current_bridge() -> _core.Bridge:
+    """Return the bridge of the running event loop, made on first use. Raises RuntimeError outside a loop."""
+    loop = asyncio.get_running_loop()
+    entry: tuple[weakref.ref[asyncio.AbstractEventLoop], _core.Bridge] | None = getattr(_local, "entry", None)
+    if entry is not None and entry[0]() is loop:
+        return entry[1]
+    with _lock:
+        bridge = _bridges.get(loop)
+        if bridge is None:
+            _drop_closed_loops()
+            bridge = _bridges[loop] = _make(loop)
+    _local.entry = (weakref.ref(loop), bridge)
+    return bridge
+
+
+async def parked(
+    readiness: Waitable,
+    attempt: Callable[[int], T | None],
+    timeout: float | None,
+    expired: Callable[[], BaseException],
+) -> T:
+    """Wait until `attempt(ticket)` returns something other than None, and return that.
+
+    The caller has tried once before. Waiters of one readiness are served first in, first out; the ticket tells the
+    core that this caller's turn may have come. Cancelling gives the place in the queue to the next waiter.
+
+    Args:
+        readiness: the condition to wait for.
+        attempt: the synchronous operation; what it raises is raised here.
+        timeout: limit in seconds, None for none. What has arrived when the time is up is still taken.
+        expired: makes the exception for a timeout; called only then.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+    ticket = readiness.park(future)
+    timer: asyncio.TimerHandle | None = None
+    late = False
+
+    def expire() -> None:
+        # The flag covers the moment between a wake and the next future, when there is nothing to resolve.
+        nonlocal late
+        late = True
+        if not future.done():
+            future.set_result(None)
+
+    try:
+        # call_later and a flag instead of asyncio.timeout: a third of the cost, and no cancellation to undo.
+        if timeout is not None:
+            timer = loop.call_later(timeout, expire)
+        while True:
+            await future
+            value = attempt(ticket)
+            if value is not None:
+                return value
+            if late:
+                raise expired()
+            future = loop.create_future()
+            readiness.repark(ticket, future)
+    finally:
+        if timer is not None:
+            timer.cancel()
+        readiness.leave(ticket)
+
+
+def never_expires() -> BaseException:
+    """Stand in for `expired` where `parked` gets no timeout."""
+    return AssertionError("a wait without a limit has expired")
+
+
+def weak_callback(method: Callable[[], None]) -> Callable[[], None]:
+    """Wrap a bound method for `subscribe`, so that the core does not keep the Python object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def call() -> None:
+        bound = reference()
+        if bound is not None:
+            bound()
+
+    return call
+
+
+def _make(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
+    """Create a bridge and let the loop call it."""
+    global _registered
+    if not _registered:
+        _registered = True
+        atexit.register(_core.shutdown, SHUTDOWN_TIMEOUT)
+    bridge = _core.Bridge(loop)
+    try:
+        loop.add_reader(bridge.fileno(), bridge.on_wake)
+    except NotImplementedError:
+        # Windows' ProactorEventLoop: it cannot watch descriptors, but it can receive from a socket.
+        _pumps[bridge.fileno()] = loop.create_task(_pump(bridge), name="pywebtransport-bridge")
+    return bridge
+
+
+async def _pump(bridge: _core.Bridge) -> None:
+    """Do the work of `add_reader` on a loop that has none: receive from a duplicate of the bridge's socket."""
+    loop = asyncio.get_running_loop()
+    with socket.fromfd(bridge.fileno(), socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+        duplicate.setblocking(False)
+        while await loop.sock_recv(duplicate, 512):
+            bridge.on_wake()
+
+
+def _drop_closed_loops() -> None:
+    for loop, bridge in list(_bridges.items()):
+        if loop.is_closed():
+            del _bridges[loop]
+            _pumps.pop(bridge.fileno(), None)
+            bridge.close()
+
+
+def _forget_parent() -> None:
+    """Start anew in a forked child. The parent's bridges are leaked on purpose; see the module's docstring."""
+    global _bridges, _lock, _local, _pumps
+    _of_parent.append((_bridges, _pumps))
+    _bridges, _pumps = weakref.WeakKeyDictionary(), {}
+    _lock, _local = threading.Lock(), threading.local()
+
+
+SHUTDOWN_TIMEOUT = 0.25  # seconds for the close packets at interpreter exit
+
+_bridges: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _core.Bridge] = weakref.WeakKeyDictionary()
+_pumps: dict[int, asyncio.Task[None]] = {}  # by descriptor; asyncio itself keeps only weak references to tasks
+_lock = threading.Lock()
+_local = threading.local()
+_of_parent: list[object] = []
+_registered = False
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)

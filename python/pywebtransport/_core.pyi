@@ -1,0 +1,326 @@
+"""The private core of pywebtransport: stub and documentation of the Rust extension module.
+
+Everything here is synchronous and safe to call from the thread of the event loop whose `Bridge` the object was made
+with. Data never waits inside: a `try_*` method that has nothing returns None, and the caller parks on a `Readiness`.
+A parked future only says "look again"; the data stays in the core, so a cancelled wait loses nothing. The three
+operations that happen once per connection (connect, listen, close) are awaitables.
+
+Errors are the classes of `pywebtransport.exceptions`, chosen by the object that raises them: streams raise
+`StreamError`, datagram methods `DatagramError`, sessions `SessionError`, connections `ConnectionError`. They carry
+`close_code`, `close_reason`, `ended_by`, `application_code` and `wire_code` where these exist.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import final
+
+from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.types import Buffer
+
+SENT: int
+"""`send_datagram`, `write`: accepted."""
+SENT_YIELD: int
+"""Accepted, and it is time to let the event loop run: many calls in a row did not suspend."""
+NO_ROOM: int
+"""Nothing was taken: park on the matching readiness and call again."""
+
+def generate_dev_certificate(hostnames: list[str], days_valid: float) -> tuple[bytes, bytes, bytes]:
+    """Make an ECDSA P-256 certificate for DNS names and IP addresses: (certificate PEM, key PEM, SHA-256 of the DER)."""
+
+def generate_self_signed_cert(hostname: str, key_size: int, days_valid: int) -> tuple[bytes, bytes]:
+    """Make an RSA certificate for `hostname`, 127.0.0.1 and ::1: (certificate PEM, key PEM)."""
+
+def shutdown(timeout: float) -> None:
+    """Close every connection of this process, wait up to `timeout` seconds for the close packets, stop the I/O thread.
+
+    Registered with `atexit`; nothing of this module works afterwards.
+    """
+
+def forget_after_fork() -> None:
+    """Make every object of the parent process raise RuntimeError in this child. Called through `os.register_at_fork`."""
+
+@final
+class Bridge:
+    """The wake channel of one event loop, and the home of its loop driver.
+
+    `on_wake` belongs into `loop.add_reader(bridge.fileno(), bridge.on_wake)`. Sockets and the timer of the loop driver
+    register themselves with the loop.
+    """
+
+    def __new__(cls, loop: asyncio.AbstractEventLoop) -> Bridge: ...
+    def fileno(self) -> int: ...
+    def on_wake(self) -> None: ...
+    def on_socket(self) -> None:
+        """A socket of the loop driver became readable or writable. Registered by the bridge itself."""
+    def on_timer(self) -> None:
+        """The loop driver's timer fired. Registered by the bridge itself."""
+    def close(self) -> None:
+        """Unregister from the loop and drop what its endpoints hold; called when the loop has been closed."""
+    def stats(self) -> dict[str, int]:
+        """Counters: bells, writes, drains, tokens, parks, drives, drive_cuts, longest_drive_us, late_drives."""
+
+@final
+class Readiness:
+    """One condition of one object ("a datagram is there"), on which futures can be parked.
+
+    Waiters are served first in, first out. A future is resolved with None when the condition may hold, or when the
+    object ended; then the caller tries again with its ticket, parks once more with `repark`, and always ends with `leave`.
+    """
+
+    def park(self, future: asyncio.Future[None]) -> int:
+        """Register the future; returns a ticket (> 0). If the condition holds already it is resolved in the next loop turn."""
+    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
+        """Wait again at the same place in the queue with a new future."""
+    def leave(self, ticket: int) -> None:
+        """Give the place up; a wake that this waiter no longer needs goes to the next one. Harmless when repeated."""
+
+@final
+class CloseInfo:
+    """How a session or connection ended."""
+
+    @property
+    def code(self) -> int:
+        """Session: the WebTransport application code. Connection: the QUIC or HTTP/3 code (0 for a timeout)."""
+    @property
+    def reason(self) -> str: ...
+    @property
+    def ended_by(self) -> str:
+        """"local", "peer" or "transport"."""
+    @property
+    def cause(self) -> str:
+        """"closed", "rejected", "reset", "protocol", "connection_lost" (session); "closed", "timeout", "lost" (connection)."""
+    @property
+    def status(self) -> int | None:
+        """HTTP status of a rejected session request."""
+
+@final
+class Client:
+    """TLS and transport settings of one client configuration, parsed once; connects any number of times."""
+
+    def __new__(cls, bridge: Bridge, config: ClientConfig) -> Client:
+        """Raises CertificateError or ConfigurationError before any packet is sent."""
+    @property
+    def driver(self) -> str:
+        """"loop" or "thread": what "auto" became."""
+    def connect(self, host: str, port: int) -> Awaitable[Connection]:
+        """Resolve, connect with Happy Eyeballs, finish TLS and wait for the peer's SETTINGS.
+
+        An unanswered port is retried until the caller gives up (cancel the await). Raises ConnectionError,
+        HandshakeError or CertificateError.
+        """
+
+@final
+class Connection:
+    """One HTTP/3 connection."""
+
+    @property
+    def driver(self) -> str: ...
+    @property
+    def dialect(self) -> str | None:
+        """The WebTransport draft spoken: "draft-02", "draft-07", "draft-15"; None before the peer's SETTINGS."""
+    @property
+    def local_address(self) -> tuple[str, int] | None: ...
+    @property
+    def remote_address(self) -> tuple[str, int]: ...
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """None while the connection lives."""
+    def __eq__(self, other: object) -> bool:
+        """Equal when both stand for the same connection."""
+    def __hash__(self) -> int: ...
+    def request_session(self, authority: str, path: str, headers: list[tuple[str, str]]) -> Session:
+        """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready."""
+    def session_count(self) -> int:
+        """Sessions that are not closed."""
+    def settings(self) -> dict[int, int]:
+        """The peer's SETTINGS as received."""
+    def stats(self) -> dict[str, float]:
+        """bytes_sent, bytes_received, packets_sent, packets_received, packets_lost, rtt (s), cwnd, packets_in_flight,
+        mtu, last_activity (unix seconds), established_at, closed_at (0 while open), streams_rejected,
+        datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn does not tell it."""
+    def closed(self) -> Readiness: ...
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back through `loop.call_soon` when the connection ends or its SETTINGS arrive; at most one callback."""
+    def close(self, code: int, reason: str) -> Awaitable[None]:
+        """Send CONNECTION_CLOSE with an HTTP/3 code and wait until it was handed to the socket. Idempotent."""
+
+@final
+class Server:
+    """A bound UDP port that accepts connections and session requests."""
+
+    @staticmethod
+    def listen(bridge: Bridge, config: ServerConfig, host: str, port: int) -> Awaitable[Server]:
+        """Load the certificate, resolve and bind. Raises ServerError or CertificateError."""
+    @property
+    def driver(self) -> str: ...
+    @property
+    def local_address(self) -> tuple[str, int]: ...
+    def try_accept(self, ticket: int = 0) -> Connection | Session | None:
+        """The next new connection, or the next session request (a Session that waits for `accept` or `reject`).
+
+        A connection comes before its sessions. Raises ServerError once the server is closed and nothing is left.
+        """
+    def acceptable(self) -> Readiness: ...
+    def stats(self) -> dict[str, int]:
+        """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors, requests_rejected."""
+    def close(self) -> Awaitable[None]:
+        """Stop accepting, close every connection with H3_NO_ERROR and release the port. Idempotent."""
+
+@final
+class Session:
+    """One WebTransport session, from the CONNECT request to its end."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def stream_id(self) -> int:
+        """The id of the CONNECT stream, which names the session on the wire."""
+    @property
+    def path(self) -> str: ...
+    @property
+    def authority(self) -> str: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The request's headers (both sides), lower-case, in order."""
+    @property
+    def response_headers(self) -> list[tuple[str, str]]: ...
+    @property
+    def state(self) -> str:
+        """"connecting", "connected", "draining", "closing" or "closed"."""
+    @property
+    def close_info(self) -> CloseInfo | None:
+        """Set once the session is closing, by whoever closed first."""
+    def accept(self, headers: list[tuple[str, str]]) -> None:
+        """Server: answer 200. Raises SessionError when the request is gone."""
+    def reject(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Server: answer with a status outside 2xx; the session is closed."""
+    def close(self, code: int, reason: str) -> None:
+        """Begin the close: written data and accepted datagrams go first, then the CLOSE capsule and FIN.
+
+        `closed()` becomes ready when the peer answered, or after `close_timeout`. Idempotent; the first close wins.
+        """
+    def established(self) -> Readiness:
+        """Ready once the session is connected, or ended before that."""
+    def closed(self) -> Readiness: ...
+    def subscribe(self, callback: Callable[[], None]) -> None:
+        """Call back through `loop.call_soon` after every change of `state` and when `take_events` has something."""
+    def counters(self) -> dict[str, float]:
+        """SessionStats' counters (created_at, ready_at, closed_at (0 = not yet), streams_created, streams_closed,
+        stream_errors, bidirectional_streams, unidirectional_streams, datagrams_sent, datagrams_received,
+        protocol_errors), the credits (send_credit_available, receive_credit_available), and the datagram counters
+        (datagram_bytes_sent, datagram_bytes_received, datagram_send_drops, datagram_send_failures, datagram_expired,
+        datagram_receive_drops, datagrams_delivered, min_datagram_size, max_datagram_size_seen)."""
+
+    # Streams
+    def try_open(self, bidirectional: bool) -> SendStream | tuple[SendStream, RecvStream] | None:
+        """Open a stream if the peer's limit allows one more now, and nobody is queued before; None: use `openable`."""
+    def openable(self, bidirectional: bool) -> StreamOpening:
+        """Queue for the next stream the peer allows."""
+    def try_accept(self, ticket: int = 0) -> RecvStream | tuple[SendStream, RecvStream] | None:
+        """The next stream the peer opened, both kinds in one sequence. Raises SessionError at the end of the session,
+        after the streams that had arrived."""
+    def acceptable(self) -> Readiness: ...
+
+    # Datagrams
+    @property
+    def max_datagram_size(self) -> int:
+        """Largest payload in bytes that can be sent now; follows the path's MTU."""
+    @property
+    def datagram_queue_bound(self) -> int: ...
+    def send_datagram(self, data: Buffer | str, priority: int = 0, ttl: float | None = None) -> int:
+        """Queue one datagram: SENT or SENT_YIELD; NO_ROOM only with the policy "wait".
+
+        Raises DatagramError (too large, closed, full with "error" or with nothing to evict) or TypeError.
+        """
+    def send_datagrams(self, data: list[bytes], priority: int = 0, ttl: float | None = None) -> tuple[int, int]:
+        """Queue many in one call: (number accepted, status of the last one). Stops at the first that is refused; when
+        none was accepted and one is in error, raises as `send_datagram`."""
+    def datagram_room(self) -> Readiness: ...
+    def try_receive_datagram(self, ticket: int = 0) -> bytes | None:
+        """The oldest datagram; None when there is none, when others wait before, or when it is time to yield.
+
+        Raises DatagramError at the end of the session, after the datagrams that had arrived.
+        """
+    def try_receive_datagrams(self, max_count: int, ticket: int = 0) -> list[bytes] | None: ...
+    def try_receive_datagram_entry(self, ticket: int = 0) -> tuple[bytes, int, float] | None:
+        """(payload, sequence number, arrival as unix time)."""
+    def datagram_available(self) -> Readiness: ...
+    def datagram_queues(self) -> dict[str, int]:
+        """incoming, incoming_bytes, outgoing, outgoing_0, outgoing_1, outgoing_2, outgoing_bytes."""
+    def clear_datagrams(self, incoming: bool) -> int: ...
+    def record_events(self, enabled: bool) -> None:
+        """Keep a bounded log of single datagrams for event listeners; off by default, free while off."""
+    def take_events(self) -> list[tuple[str, int, int, float]]:
+        """("sent" | "received" | "expired", size, sequence, unix time) since the last call."""
+
+@final
+class StreamOpening:
+    """A place in the queue for the peer's stream credit. Dropping it gives the place, or the opened stream, back."""
+
+    def ready(self) -> Readiness: ...
+    def take(self) -> SendStream | tuple[SendStream, RecvStream] | None:
+        """The stream, or None while the peer has not allowed it. Raises StreamError or SessionError when it never will."""
+    def cancel(self) -> None: ...
+
+@final
+class SendStream:
+    """The sending half of a stream. Dropped before `finish` it is reset with code 0, never silently finished."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def state(self) -> str:
+        """"open", "finished" (FIN accepted), "sent" (FIN and all data handed to QUIC), "acknowledged", "reset" (by this
+        side), "stopped" (by the peer), "closed" (the session ended)."""
+    @property
+    def bytes_sent(self) -> int:
+        """Accepted bytes."""
+    @property
+    def buffered(self) -> int:
+        """Accepted bytes that QUIC has not taken yet."""
+    def write(self, data: Buffer | str, finish: bool = False) -> int:
+        """Queue all of `data` in one piece: SENT, SENT_YIELD, or NO_ROOM while more than `max_stream_buffer_size` is
+        buffered. Raises StreamError (finished, reset, stopped with the peer's code, session closed) or TypeError."""
+    def finish(self) -> None:
+        """FIN after what was written. Idempotent, harmless on an ended stream."""
+    def reset(self, code: int) -> None:
+        """RESET_STREAM with a WebTransport code; unsent data is dropped. Harmless on an ended stream."""
+    def writable(self) -> Readiness:
+        """Ready when `write` would take data, or fail."""
+    def flushed(self) -> Readiness:
+        """Ready when `buffered` is 0, or the stream ended."""
+    def ended(self) -> Readiness:
+        """Ready when the state is "sent" or any later one."""
+    def error(self) -> Exception | None:
+        """What `write` would raise; None while it would not, or after a clean finish."""
+
+@final
+class RecvStream:
+    """The receiving half of a stream. Dropped before its end it is stopped with code 0."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def state(self) -> str:
+        """"open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the session ended)."""
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that were read by the application."""
+    @property
+    def buffered(self) -> int:
+        """Bytes that can be read without waiting."""
+    def try_read(self, max_bytes: int) -> bytes | None:
+        """Up to `max_bytes` (-1: all) buffered bytes as one object; b"" at the end of the stream; None: park on `readable`.
+
+        Raises StreamError once what arrived before a reset or a session's end was read.
+        """
+    def try_read_into(self, buffer: Buffer) -> int | None:
+        """Like `try_read` into a writable buffer: bytes copied, 0 at the end of the stream."""
+    def stop(self, code: int) -> None:
+        """STOP_SENDING with a WebTransport code; buffered data is dropped. Harmless on an ended stream."""
+    def readable(self) -> Readiness: ...
+    def ended(self) -> Readiness:
+        """Ready when the state is no longer "open"."""
+    def error(self) -> Exception | None:
+        """The error that ended the stream, None while open or after a clean end."""
+

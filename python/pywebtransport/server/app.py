@@ -1,0 +1,273 @@
+"""Applications: a server with routes, middleware, and handlers for start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from pywebtransport import _core
+from pywebtransport.config import ServerConfig
+from pywebtransport.connection.connection import WebTransportConnection
+from pywebtransport.exceptions import SessionError, WebTransportError
+from pywebtransport.server.middleware import MiddlewareManager
+from pywebtransport.server.router import RequestRouter, SessionHandler
+from pywebtransport.server.server import WebTransportServer
+from pywebtransport.session.session import WebTransportSession
+from pywebtransport.types import MiddlewareProtocol, SessionId
+from pywebtransport.utils import get_logger
+
+__all__: list[str] = ["ServerApp"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+logger = get_logger(__name__)
+
+
+class ServerApp:
+    """Routes session requests to handlers; use it as `async with`, or call `run`.
+
+    A request passes the middleware (403 when one refuses), then the router (404 when nothing fits). It is accepted
+    with 200, and the handler runs in a task of its own: `await handler(session)`. When the handler returns or raises,
+    the session is closed; what it has written and sent is delivered first.
+
+        app = ServerApp(config=ServerConfig(certfile="localhost.crt", keyfile="localhost.key"))
+
+        @app.route("/echo")
+        async def echo(session):
+            async for datagram in session.datagrams:
+                await session.datagrams.send(datagram)
+
+        app.run(host="localhost", port=4433)
+    """
+
+    def __init__(self, config: ServerConfig | None = None) -> None:
+        """Make an application; needs no event loop.
+
+        Args:
+            config: configuration of its server, including `middleware`; None: the defaults.
+
+        Raises:
+            ConfigurationError: the configuration is not valid.
+        """
+        self._server = WebTransportServer(config)
+        self._server._request_handler = self._handle_request
+        self._router = RequestRouter()
+        self._middleware = MiddlewareManager()
+        self._stateful: list[Any] = []
+        self._entered = contextlib.AsyncExitStack()
+        self._startup_handlers: list[Callable[[], Any]] = []
+        self._shutdown_handlers: list[Callable[[], Any]] = []
+        for middleware in self._server.config.middleware:
+            self.add_middleware(middleware)
+
+    async def __aenter__(self) -> Self:
+        """Activate the server and run `startup`; binds nothing."""
+        await self._server.__aenter__()
+        try:
+            await self.startup()
+        except BaseException:
+            await self._entered.aclose()
+            await self._server.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        """Run `shutdown` and close the server."""
+        try:
+            await self.shutdown()
+        finally:
+            await self._server.__aexit__(exc_type, exc_val, exc_tb)
+
+    @property
+    def server(self) -> WebTransportServer:
+        """The server underneath."""
+        return self._server
+
+    # --- its life ---
+
+    def run(self, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+        """Serve in an event loop of its own until Ctrl-C.
+
+        Args:
+            host: as in `serve`.
+            port: as in `serve`.
+            kwargs: ignored.
+
+        Raises:
+            ServerError: as in `serve`.
+        """
+
+        async def main() -> None:
+            async with self:
+                await self.serve(host, port, **kwargs)
+
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(main())
+
+    async def serve(self, host: str | None = None, port: int | None = None, **kwargs: Any) -> None:
+        """Listen and serve until the server is closed. When cancelled, it closes the server and returns.
+
+        Args:
+            host: address or name; None: `config.bind_host`.
+            port: UDP port; None: `config.bind_port`; 0: a free one, see `server.local_address`.
+            kwargs: ignored.
+
+        Raises:
+            ServerError: the port or the certificate cannot be had, or the application is not entered.
+        """
+        await self._server.listen(host, port)
+        await self._server.serve_forever()
+
+    async def startup(self) -> None:
+        """Enter the middleware that are context managers, then call the startup handlers; `async with` does it."""
+        for middleware in self._stateful:
+            await self._entered.enter_async_context(middleware)
+        for handler in self._startup_handlers:
+            await _call(handler)
+
+    async def shutdown(self) -> None:
+        """Call the shutdown handlers, cancel the running session handlers, leave the middleware; `async with` does it.
+
+        A shutdown handler that fails is logged and does not keep the others from running.
+        """
+        for handler in self._shutdown_handlers:
+            try:
+                await _call(handler)
+            except Exception:
+                logger.exception("Shutdown handler failed")
+        try:
+            await self._server._stop_requests()
+        finally:
+            await self._entered.aclose()
+
+    # --- what it does ---
+
+    def route(self, path: str) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorate the handler of exactly this path, with or without its query."""
+
+        def register(handler: SessionHandler) -> SessionHandler:
+            self._router.add_route(path, handler)
+            return handler
+
+        return register
+
+    def pattern_route(self, pattern: str) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorate the handler of the paths that match a regular expression; its groups are `session.path_params`."""
+
+        def register(handler: SessionHandler) -> SessionHandler:
+            self._router.add_pattern_route(pattern, handler)
+            return handler
+
+        return register
+
+    def middleware(self, middleware_func: MiddlewareProtocol) -> MiddlewareProtocol:
+        """Decorate a middleware: `async def check(session) -> bool`."""
+        self.add_middleware(middleware_func)
+        return middleware_func
+
+    def add_middleware(self, middleware: MiddlewareProtocol) -> None:
+        """Ask this middleware too, after those before it.
+
+        One that is an asynchronous context manager is entered with the application, so add it before.
+        """
+        self._middleware.add_middleware(middleware)
+        if hasattr(middleware, "__aenter__") and hasattr(middleware, "__aexit__"):
+            self._stateful.append(middleware)
+
+    def on_startup(self, handler: F) -> F:
+        """Decorate a function or coroutine function to call when the application is entered."""
+        self._startup_handlers.append(handler)
+        return handler
+
+    def on_shutdown(self, handler: F) -> F:
+        """Decorate a function or coroutine function to call when the application is left."""
+        self._shutdown_handlers.append(handler)
+        return handler
+
+    # --- one session ---
+
+    async def _handle_request(
+        self, connection: WebTransportConnection, session_id: SessionId, core: _core.Session
+    ) -> None:
+        """Decide about a request, and run its handler."""
+        config = self._server.config
+        session = WebTransportSession(
+            connection,
+            session_id,
+            max_streams=config.max_streams_per_connection,
+            max_incoming_streams=config.max_incoming_streams,
+            stream_cleanup_interval=config.stream_cleanup_interval,
+        )
+        await session.initialize()
+        try:
+            handler, status = await self._decide(session)
+            if handler is None:
+                core.reject(status, [])
+            else:
+                core.accept([])
+        except SessionError:
+            logger.debug("Session request for %s ended before it was answered", session.path)
+            return
+        finally:
+            if core.state == "connecting":
+                core.reject(500, [])  # cancelled in the middle of the decision
+        if config.access_log:
+            logger.info('%s "%s" %d', _peer(connection), session.path, status)
+        if handler is not None:
+            await self._run_handler(handler, session)
+
+    async def _decide(self, session: WebTransportSession) -> tuple[SessionHandler | None, int]:
+        """Return the handler and 200, or None and the status of the refusal."""
+        try:
+            try:
+                await self._server.session_manager.add_session(session)
+            except SessionError as error:
+                logger.warning("Session request for %s refused: %s", session.path, error.message)
+                return None, 429
+            if not await self._middleware.process_request(session=session):
+                return None, 403
+            handler = self._router.route_request(session=session)
+            return handler, 200 if handler is not None else 404
+        except Exception:
+            logger.exception("Deciding about a session request for %s failed", session.path)
+            return None, 500
+
+    async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
+        try:
+            await handler(session)
+        except Exception as error:
+            if _is_departure(error):
+                logger.debug("Handler for %s ended: %s", session.path, error)
+            else:
+                logger.error("Handler for %s failed", session.path, exc_info=True)
+        finally:
+            # In the same loop turn in which the handler's frame dies: see `stream/_base.py`, "Ownership".
+            await session.close()
+
+
+def _is_departure(error: BaseException) -> bool:
+    """Tell whether the error only says that the peer, or the network, has ended something.
+
+    Peers that leave are daily business. Anything else in a handler is a mistake worth a traceback.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_departure, error.exceptions))
+    return isinstance(error, WebTransportError) and error.ended_by in ("peer", "transport")
+
+
+def _peer(connection: WebTransportConnection) -> str:
+    address = connection.remote_address
+    return f"{address[0]}:{address[1]}" if address is not None else "unknown"
+
+
+async def _call(handler: Callable[[], Any]) -> None:
+    """Call a function or coroutine function."""
+    result: Awaitable[Any] | Any = handler()
+    if inspect.isawaitable(result):
+        await result

@@ -1,0 +1,365 @@
+"""The server: binds a UDP port, accepts connections, and hands session requests on.
+
+One task takes what the core has accepted, connections and session requests in their order. A request is handled in a
+task of its own, which becomes the task of the session's handler; apart from that nothing runs per connection or
+session. Who decides about requests is `ServerApp`, or listeners of SESSION_REQUEST.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from pywebtransport import _core
+from pywebtransport._bridge import current_bridge, never_expires, parked
+from pywebtransport._logging import apply_log_level
+from pywebtransport.config import ServerConfig
+from pywebtransport.connection.connection import WebTransportConnection
+from pywebtransport.constants import ErrorCodes
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import ConnectionError, ServerError, WebTransportError
+from pywebtransport.manager.connection import ConnectionManager
+from pywebtransport.manager.session import SessionManager
+from pywebtransport.types import Address, ConnectionState, EventType, SessionId, SessionState
+from pywebtransport.utils import get_logger, get_timestamp
+
+__all__: list[str] = ["ServerDiagnostics", "ServerStats", "WebTransportServer"]
+
+logger = get_logger(__name__)
+
+RequestHandler = Callable[[WebTransportConnection, SessionId, _core.Session], Coroutine[Any, Any, None]]
+
+
+@dataclass(kw_only=True)
+class ServerStats:
+    """Counters of a server.
+
+    Attributes:
+        connections_accepted: connections that finished their handshake.
+        connections_rejected: connections refused because of `max_connections`.
+        connection_errors: handshakes that failed.
+        protocol_errors: violations of HTTP/3 or WebTransport by peers.
+        uptime: seconds since `listen`.
+    """
+
+    connections_accepted: int = 0
+    connections_rejected: int = 0
+    connection_errors: int = 0
+    protocol_errors: int = 0
+    uptime: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerDiagnostics:
+    """A snapshot of a server."""
+
+    stats: ServerStats
+    connection_states: dict[ConnectionState, int]
+    session_states: dict[SessionState, int]
+    is_serving: bool
+    certfile_path: str
+    keyfile_path: str
+    max_connections: int
+
+    @property
+    def issues(self) -> list[str]:
+        """One sentence for everything that looks wrong; empty for a healthy server."""
+        stats, issues = self.stats, []
+        if not self.is_serving:
+            issues.append("Server is not currently serving")
+        attempts = stats.connections_accepted + stats.connections_rejected
+        if attempts > 20 and (rate := stats.connections_rejected / attempts) > 0.1:
+            issues.append(f"High connection rejection rate: {rate:.1%}")
+        connections = sum(self.connection_states.values())
+        if self.max_connections and connections / self.max_connections > 0.9:
+            issues.append(f"High connection usage: {connections} of {self.max_connections}")
+        for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):
+            if not path or not Path(path).is_file():
+                issues.append(f"{name} file not found: {path or '(none configured)'}")
+        return issues
+
+
+class WebTransportServer(EventEmitter):
+    """Listens for WebTransport connections; use it as `async with`. `ServerApp` adds routes and middleware.
+
+    Events: CONNECTION_ESTABLISHED `{connection_id, connection}`; SESSION_REQUEST with the fields of
+    `WebTransportSessionInfo` and `connection`. Without a ServerApp, a listener of SESSION_REQUEST decides through
+    `connection.protocol_handler`; without a listener every request is answered with 404.
+    """
+
+    def __init__(self, config: ServerConfig | None = None) -> None:
+        """Make a server that does not listen yet; needs no event loop.
+
+        Args:
+            config: None: the defaults, which have no certificate.
+
+        Raises:
+            ConfigurationError: the configuration is not valid.
+        """
+        super().__init__()
+        self._config = config or ServerConfig()
+        self._config.validate()
+        apply_log_level(self._config)
+        self._connection_manager = ConnectionManager(
+            max_connections=self._config.max_connections,
+            connection_cleanup_interval=self._config.connection_cleanup_interval,
+            connection_idle_check_interval=self._config.connection_idle_check_interval,
+            connection_idle_timeout=self._config.connection_idle_timeout,
+        )
+        self._session_manager = SessionManager(
+            max_sessions=self._config.max_sessions,
+            session_cleanup_interval=self._config.session_cleanup_interval,
+        )
+        self._active = False
+        self._listening = False
+        self._core: _core.Server | None = None
+        self._started_at = 0.0
+        self._refused = 0
+        self._last_stats = ServerStats()
+        self._by_core: dict[_core.Connection, WebTransportConnection] = {}
+        self._accepting: asyncio.Task[None] | None = None
+        self._requests: set[asyncio.Task[None]] = set()
+        self._request_handler: RequestHandler | None = None
+        self._stopped: asyncio.Event | None = None
+
+    async def __aenter__(self) -> Self:
+        """Activate it; binds nothing."""
+        await self._connection_manager.__aenter__()
+        await self._session_manager.__aenter__()
+        self._active = True
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+        await self._connection_manager.shutdown()
+        await self._session_manager.shutdown()
+        self._active = False
+
+    # --- what it is ---
+
+    @property
+    def config(self) -> ServerConfig:
+        """The configuration it was made with."""
+        return self._config
+
+    @property
+    def connection_manager(self) -> ConnectionManager:
+        """Its connections."""
+        return self._connection_manager
+
+    @property
+    def session_manager(self) -> SessionManager:
+        """The sessions that ServerApp has made."""
+        return self._session_manager
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether it listens."""
+        return self._core is not None
+
+    @property
+    def local_address(self) -> Address | None:
+        """Host and port it listens on, None while it does not."""
+        return self._core.local_address if self._core is not None else None
+
+    @property
+    def driver(self) -> str | None:
+        """Where packets are handled: "loop" (the event loop's thread) or "thread" (the I/O thread)."""
+        return self._core.driver if self._core is not None else None
+
+    # --- its life ---
+
+    async def listen(self, host: str | None = None, port: int | None = None) -> None:
+        """Load the certificate, bind the port and begin to accept.
+
+        Args:
+            host: address or name; None: `config.bind_host`.
+            port: UDP port; None: `config.bind_port`; 0: a free one, see `local_address`.
+
+        Raises:
+            ServerError: the server listens already or is not activated, the certificate is missing or bad, or the port
+                cannot be bound.
+        """
+        host = self._config.bind_host if host is None else host
+        port = self._config.bind_port if port is None else port
+        address = (host, port)
+        if not self._active:
+            raise ServerError("Server is not activated: use it as `async with`", bind_address=address)
+        if self._listening:
+            raise ServerError("Server is already listening", bind_address=self.local_address or address)
+        if not self._config.certfile or not self._config.keyfile:
+            raise ServerError(
+                "A server needs a certificate: set certfile and keyfile (generate_dev_certificate makes a pair)",
+                bind_address=address,
+            )
+        self._listening = True
+        try:
+            self._core = await _core.Server.listen(current_bridge(), self._config, host, port)
+        except BaseException as error:
+            self._listening = False
+            if isinstance(error, ServerError) or not isinstance(error, (WebTransportError, OSError, ValueError)):
+                raise
+            text = error.message if isinstance(error, WebTransportError) else str(error)
+            raise ServerError(f"Cannot listen on {host}:{port}: {text}", bind_address=address) from error
+        self._started_at = get_timestamp()
+        self._stopped = asyncio.Event()
+        self._accepting = asyncio.get_running_loop().create_task(self._accept(self._core), name="webtransport-accept")
+        logger.info("Listening on %s:%d", *self._core.local_address)
+
+    async def serve_forever(self) -> None:
+        """Wait until the server is closed. When cancelled, it closes the server and returns.
+
+        Raises:
+            ServerError: the server does not listen.
+        """
+        if self._stopped is None or self._core is None:
+            raise ServerError("Server is not listening: call listen() first")
+        try:
+            await self._stopped.wait()
+        except asyncio.CancelledError:
+            logger.info("Server task cancelled, closing")
+            await self.close()
+
+    async def close(self) -> None:
+        """Close all connections and release the port. Does nothing unless the server listens.
+
+        Waits until the close packets were handed to the socket.
+        """
+        core, self._core = self._core, None
+        if core is None:
+            return
+        self._last_stats = self._read_stats(core)
+        accepting, self._accepting = self._accepting, None
+        if accepting is not None:
+            accepting.cancel()
+            await asyncio.wait([accepting])
+        try:
+            await self._connection_manager.shutdown()
+            await self._session_manager.shutdown()
+        finally:
+            await core.close()
+            self._by_core.clear()
+            self._listening = False
+            if self._stopped is not None:
+                self._stopped.set()
+        logger.info("Server closed")
+
+    async def diagnostics(self) -> ServerDiagnostics:
+        """Return a snapshot of counters and states. Does not wait."""
+        connections = await self._connection_manager.get_all_resources()
+        sessions = await self._session_manager.get_all_resources()
+        return ServerDiagnostics(
+            stats=self._read_stats(self._core) if self._core is not None else self._last_stats,
+            connection_states=dict(Counter(connection.state for connection in connections)),
+            session_states=dict(Counter(session.state for session in sessions)),
+            is_serving=self.is_serving,
+            certfile_path=self._config.certfile,
+            keyfile_path=self._config.keyfile,
+            max_connections=self._config.max_connections,
+        )
+
+    def __str__(self) -> str:
+        """Return address and state for logs."""
+        address = self.local_address
+        where = f"{address[0]}:{address[1]}" if address is not None else "not listening"
+        return f"WebTransportServer({where}, connections={len(self._connection_manager)})"
+
+    # --- accepting ---
+
+    async def _accept(self, core: _core.Server) -> None:
+        """Take what arrives, until the server is closed."""
+        readiness = core.acceptable()
+        while True:
+            try:
+                arrived = core.try_accept()
+                while arrived is None:
+                    arrived = await parked(readiness, core.try_accept, None, never_expires)
+            except ServerError:
+                return
+            try:
+                if isinstance(arrived, _core.Connection):
+                    await self._on_connection(arrived)
+                else:
+                    await self._on_request(arrived)
+            except Exception:
+                logger.exception("Accepting a connection or session failed")
+
+    async def _on_connection(self, core: _core.Connection) -> None:
+        connection = WebTransportConnection._accepted(core, self._config)
+        try:
+            await self._connection_manager.add_connection(connection)
+        except ConnectionError as error:
+            self._refused += 1
+            logger.warning("Connection from %s refused: %s", connection.remote_address, error.message)
+            self._start(connection.close(ErrorCodes.H3_EXCESSIVE_LOAD, error.message))
+            return
+        self._by_core[core] = connection
+        connection._on_close(self._forget)
+        data = {"connection_id": connection.connection_id, "connection": connection}
+        self._emit_soon(EventType.CONNECTION_ESTABLISHED, data)
+
+    def _forget(self, connection: WebTransportConnection) -> None:
+        if connection._core is not None:
+            self._by_core.pop(connection._core, None)
+
+    async def _on_request(self, core: _core.Session) -> None:
+        connection = self._by_core.get(core.connection)
+        if connection is None:
+            # Refused above, or closed meanwhile: there is nobody to answer.
+            core.reject(503, [])
+            return
+        session_id = connection._add_session(core)
+        heard = self._announce(connection, session_id)
+        if self._request_handler is not None:
+            self._start(self._request_handler(connection, session_id, core))
+        elif not heard:
+            core.reject(404, [])
+            connection._forget_session(session_id)
+
+    def _announce(self, connection: WebTransportConnection, session_id: SessionId) -> bool:
+        """Emit SESSION_REQUEST to whoever listens: handler, connection, server. Tell whether anybody does."""
+        emitters = [emitter for emitter in (connection._handler, connection, self) if emitter is not None]
+        listening = [emitter for emitter in emitters if emitter._wants(EventType.SESSION_REQUEST)]
+        if listening:
+            info = connection.get_session_info(session_id)
+            data: dict[str, Any] = info.to_dict() if info is not None else {"session_id": session_id}
+            for emitter in listening:
+                extra = {"connection": connection} if emitter is self else {}
+                emitter._emit_soon(EventType.SESSION_REQUEST, {**data, **extra})
+        return bool(listening)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something in a task that lives as long as it needs."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+
+    async def _stop_requests(self) -> None:
+        """Cancel the running handlers and wait for them."""
+        tasks = [task for task in self._requests if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def _read_stats(self, core: _core.Server) -> ServerStats:
+        values = core.stats()
+        return ServerStats(
+            connections_accepted=values["connections_accepted"] - self._refused,
+            connections_rejected=values["connections_rejected"] + self._refused,
+            connection_errors=values["handshakes_failed"],
+            protocol_errors=values["protocol_errors"],
+            uptime=get_timestamp() - self._started_at,
+        )

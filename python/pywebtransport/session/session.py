@@ -1,0 +1,626 @@
+"""A WebTransport session: streams and datagrams between two applications.
+
+The state of a session is the core's: it knows the CONNECT stream, the limits and the close. This class gives it a name
+(the random session id), the objects that applications hold, and events. No task runs for an idle session; the core
+calls `_on_core_change` when something changes.
+
+The end. Whoever ends a session, everything that waits on it wakes with an error that carries `close_code`,
+`close_reason` and `ended_by`. What had arrived before is delivered first: bytes to reads, streams to
+`incoming_streams()`, datagrams to `receive()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import weakref
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+
+from pywebtransport import _core
+from pywebtransport._bridge import never_expires, parked, weak_callback
+from pywebtransport.constants import (
+    DEFAULT_MAX_INCOMING_STREAMS,
+    DEFAULT_MAX_STREAMS,
+    DEFAULT_READ_TIMEOUT,
+    DEFAULT_STREAM_CLEANUP_INTERVAL,
+    DEFAULT_STREAM_CREATION_TIMEOUT,
+    DEFAULT_WRITE_TIMEOUT,
+    MAX_BUFFER_SIZE,
+)
+from pywebtransport.datagram.transport import WebTransportDatagramTransport
+from pywebtransport.events import EventEmitter
+from pywebtransport.exceptions import SessionError, StreamError, TimeoutError, session_not_ready
+from pywebtransport.manager.stream import StreamManager
+from pywebtransport.session.stats import SessionDiagnostics, SessionStats
+from pywebtransport.stream._base import MAX_APPLICATION_CODE
+from pywebtransport.stream.stream import WebTransportReceiveStream, WebTransportSendStream, WebTransportStream
+from pywebtransport.types import EventType, Headers, SessionId, SessionState, StreamId
+from pywebtransport.utils import get_logger, get_timestamp
+
+if TYPE_CHECKING:
+    from pywebtransport.client.client import WebTransportClient
+    from pywebtransport.connection.connection import WebTransportConnection
+    from pywebtransport.protocol.handler import WebTransportProtocolHandler
+
+__all__: list[str] = ["SessionDiagnostics", "SessionStats", "WebTransportSession"]
+
+logger = get_logger(__name__)
+
+StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream
+"""What the peer can open."""
+
+
+class WebTransportSession(EventEmitter):
+    """One WebTransport session, as `WebTransportClient.connect` returns it and as server handlers get it.
+
+    Events: SESSION_READY `{session_id}`, SESSION_DRAINING `{session_id}` when the peer asks to wind down,
+    SESSION_CLOSED `{session_id, code, reason}`.
+
+    Attributes:
+        path_params: the groups of the pattern route that matched; empty otherwise.
+        stream_manager: the open streams.
+    """
+
+    path_params: tuple[str, ...] = ()
+    stream_manager: StreamManager
+
+    def __init__(
+        self,
+        connection: WebTransportConnection,
+        session_id: SessionId,
+        max_streams: int = DEFAULT_MAX_STREAMS,
+        max_incoming_streams: int = DEFAULT_MAX_INCOMING_STREAMS,
+        stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL,
+        path: str | None = None,
+        headers: Headers | None = None,
+        control_stream_id: StreamId | None = None,
+    ) -> None:
+        """Make the object for a session that the connection has requested or received; then `initialize` it.
+
+        Clients and servers do this. Afterwards the connection is referred to weakly.
+
+        Args:
+            connection: the connection with a session of this id.
+            session_id: the id the connection gave it.
+            max_streams: own streams that may be open at a time.
+            max_incoming_streams: kept for compatibility: `config.max_incoming_streams` bounds the queue in the core.
+            stream_cleanup_interval: kept for compatibility: streams are cleaned up as they close.
+            path: instead of the path of the request.
+            headers: instead of the headers of the request.
+            control_stream_id: kept for compatibility; see the property.
+        """
+        super().__init__()
+        self._connection = weakref.ref(connection)
+        self._session_id = session_id
+        self._path = path
+        self._headers = headers
+        self._core = connection._core_session(session_id)
+        self._initialized = False
+        self._ready_told = self._draining_told = self._ended = False
+        self._closers = 0  # calls of close() at work
+        self._failed_openings = 0
+        self._created_at = get_timestamp()
+        self._close_callbacks: list[Callable[[WebTransportSession], None]] = []
+        self._datagrams: WebTransportDatagramTransport | None = None
+        self._halves: dict[StreamId, tuple[_core.SendStream | None, _core.RecvStream | None]] = {}
+        self._orphans: list[_core.SendStream] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        # Set by `connect`: a client that exists only for this session, and the task that closes it.
+        self._owner: WebTransportClient | None = None
+        self._owner_closing: asyncio.Task[None] | None = None
+
+        config = getattr(connection, "config", None)
+        self._read_timeout: float | None = getattr(config, "read_timeout", DEFAULT_READ_TIMEOUT)
+        self._write_timeout: float | None = getattr(config, "write_timeout", DEFAULT_WRITE_TIMEOUT)
+        self._max_stream_buffer_size: int = getattr(config, "max_stream_buffer_size", MAX_BUFFER_SIZE)
+        self._creation_timeout: float = getattr(config, "stream_creation_timeout", DEFAULT_STREAM_CREATION_TIMEOUT)
+        self.stream_manager = StreamManager._view_of(self, max_streams, stream_cleanup_interval)
+
+    async def __aenter__(self) -> Self:
+        """Initialize it and wait until it is ready."""
+        await self.initialize()
+        await self.ready()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    # --- what it is ---
+
+    @property
+    def session_id(self) -> SessionId:
+        """A random token; not the id of the CONNECT stream, which is `control_stream_id`."""
+        return self._session_id
+
+    @property
+    def control_stream_id(self) -> StreamId | None:
+        """The id of the CONNECT stream, which names the session on the wire."""
+        return self._core.stream_id if self._core is not None else None
+
+    @property
+    def connection(self) -> WebTransportConnection | None:
+        """The connection underneath; None once it has been closed and released."""
+        return self._connection()
+
+    @property
+    def protocol_handler(self) -> WebTransportProtocolHandler | None:
+        """A read-only view of the connection's protocol state; None without a connection."""
+        connection = self._connection()
+        return connection.protocol_handler if connection is not None else None
+
+    @property
+    def path(self) -> str:
+        """Path and query of the request."""
+        if self._path is not None:
+            return self._path
+        return self._core.path if self._core is not None else ""
+
+    @property
+    def headers(self) -> Headers:
+        """A copy of the request's headers, names in lower case; a repeated header has its last value."""
+        if self._headers is not None:
+            return dict(self._headers)
+        return dict(self._core.headers) if self._core is not None else {}
+
+    @property
+    def response_headers(self) -> Headers:
+        """A copy of the response's headers; empty before it arrived or was sent."""
+        return dict(self._core.response_headers) if self._core is not None else {}
+
+    @property
+    def state(self) -> SessionState:
+        """The current state."""
+        return SessionState(self._core.state) if self._core is not None else SessionState.CONNECTING
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is connected."""
+        return self.state is SessionState.CONNECTED
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether it is fully closed."""
+        return self.state is SessionState.CLOSED
+
+    @property
+    def close_code(self) -> int | None:
+        """The application code of the close, whoever closed; None while open."""
+        info = self._core.close_info if self._core is not None else None
+        return info.code if info is not None else None
+
+    @property
+    def close_reason(self) -> str | None:
+        """The reason of the close; None while open."""
+        info = self._core.close_info if self._core is not None else None
+        return info.reason if info is not None else None
+
+    @property
+    def datagrams(self) -> WebTransportDatagramTransport:
+        """The datagram transport, ready for use; the same one until it is closed.
+
+        Raises:
+            SessionError: not initialized.
+        """
+        if self._datagrams is None or self._datagrams._is_closed:
+            self._datagrams = WebTransportDatagramTransport._of(self._session_id, self._started())
+        return self._datagrams
+
+    # --- its life ---
+
+    async def initialize(self) -> None:
+        """Connect the object to its session in the core. Clients and servers do it; idempotent.
+
+        Raises:
+            SessionError: the connection has no session with this id.
+        """
+        if self._initialized:
+            return
+        if self._core is None:
+            raise SessionError(
+                f"Connection has no session {self._session_id}",
+                session_id=self._session_id,
+                session_state=self.state,
+            )
+        self._initialized = True
+        self._loop = asyncio.get_running_loop()
+        self._core.subscribe(weak_callback(self._on_core_change))
+        self._on_core_change()
+
+    async def ready(self, timeout: float = 30.0) -> None:
+        """Wait until the session is established.
+
+        Cancelling it loses nothing.
+
+        Args:
+            timeout: limit in seconds.
+
+        Raises:
+            SessionError: it was rejected, or has ended; or it is not initialized.
+            TimeoutError: no answer within the limit.
+        """
+        core = self._started()
+        if core.state == "connecting":
+            await parked(
+                core.established(),
+                lambda _ticket: True if core.state != "connecting" else None,
+                timeout,
+                lambda: TimeoutError(
+                    f"Session {self._session_id} not ready after {timeout} s",
+                    timeout_duration=timeout,
+                    operation="session_ready",
+                ),
+            )
+        if core.close_info is not None:
+            raise self._closed_error()
+
+    async def close(self, code: int = 0, reason: str = "", close_connection: bool = True) -> None:
+        """Close the session and everything on it.
+
+        What was written and the datagrams that were accepted go first, then the code and the reason (the
+        CLOSE_WEBTRANSPORT_SESSION capsule of draft-ietf-webtrans-http3, section "Session Termination"). Waits until the
+        peer has answered, at most `config.close_timeout` seconds. Idempotent; the first close wins, and closing what
+        the peer has closed is harmless. Cancelling it does not undo the close.
+
+        Args:
+            code: application code for the peer, 0 to 2**32 - 1.
+            reason: text for the peer, cut to 1024 bytes of UTF-8.
+            close_connection: close the connection too, when no other session lives on it.
+
+        Raises:
+            ValueError: the code is out of range.
+            SessionError: not initialized.
+        """
+        core = self._started()
+        if not 0 <= code <= MAX_APPLICATION_CODE:
+            raise ValueError(f"Session close code must be a 32-bit unsigned integer, got {code}")
+        core.close(code, reason)
+        self._closers += 1
+        try:
+            await self._wait_core_closed(core)
+        except BaseException:
+            self._closers -= 1
+            self._on_core_change()
+            raise
+        self._closers -= 1
+        # Delivered before this returns; for closes that nobody awaits, `_on_core_change` queues the event.
+        if self._end():
+            await self.emit(EventType.SESSION_CLOSED, self._close_data())
+        connection = self._connection()
+        if close_connection and connection is not None and connection._live_sessions() == 0:
+            await connection.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the session is closed: by either side, or by the loss of the connection. Cancelling loses nothing.
+
+        Raises:
+            SessionError: not initialized.
+        """
+        await self._wait_core_closed(self._started())
+
+    async def monitor_health(self, check_interval: float = 60.0) -> None:
+        """Log a warning for everything that looks wrong, until the session ends. May be cancelled at any time.
+
+        Args:
+            check_interval: seconds between two looks.
+        """
+        while not self.is_closed:
+            try:
+                async with asyncio.timeout(check_interval):
+                    await self.wait_closed()
+            except builtins.TimeoutError:
+                diagnostics = await self.diagnostics()
+                issues = diagnostics.issues
+                connection = self._connection()
+                if connection is not None and (idle := get_timestamp() - connection.last_activity_time) > STALE_AFTER:
+                    issues.append(f"No activity for {idle:.0f} s")
+                for issue in issues:
+                    logger.warning("Session %s: %s", self._session_id, issue)
+
+    async def diagnostics(self) -> SessionDiagnostics:
+        """Return a snapshot of state, counters and credits. Does not wait."""
+        stats = SessionStats(session_id=self._session_id, created_at=self._created_at)
+        core, connection = self._core, self._connection()
+        values = core.counters() if core is not None else {}
+        if core is not None:
+            stats.created_at = values["created_at"]
+            stats.ready_at = values["ready_at"] or None
+            stats.closed_at = values["closed_at"] or None
+            for name in _COUNTERS:
+                setattr(stats, name, int(values[name]))
+            stats.stream_errors += self._failed_openings
+        return SessionDiagnostics(
+            stats=stats,
+            state=self.state,
+            is_connection_active=connection is not None and connection.is_connected,
+            datagram_receive_buffer_size=core.datagram_queues()["incoming"] if core is not None else 0,
+            send_credit_available=int(values.get("send_credit_available", 0)),
+            receive_credit_available=int(values.get("receive_credit_available", 0)),
+        )
+
+    # --- streams ---
+
+    async def create_bidirectional_stream(self, timeout: float | None = None) -> WebTransportStream:
+        """Open a stream in both directions.
+
+        Returns at once while the peer allows another stream; else waits for that, first come, first served. The peer
+        learns of the stream with its first bytes. Cancelling it gives the place, or the stream, back.
+
+        Args:
+            timeout: limit in seconds; None: `config.stream_creation_timeout`, on servers 10 s.
+
+        Raises:
+            SessionError: the session is not ready, or has ended.
+            StreamError: `max_streams` own streams are open ("stream limit (N) reached"), or the peer allowed none
+                within the limit.
+        """
+        send, recv = await self._open(True, timeout)
+        stream = WebTransportStream._of(self, send, recv)
+        self.stream_manager._track(stream, own=True)
+        return stream
+
+    async def create_unidirectional_stream(self, timeout: float | None = None) -> WebTransportSendStream:
+        """Open a stream to send on; everything else is as with `create_bidirectional_stream`."""
+        send, _ = await self._open(False, timeout)
+        stream = WebTransportSendStream._of(self, send, None)
+        self.stream_manager._track(stream, own=True)
+        return stream
+
+    async def incoming_streams(self) -> AsyncIterator[StreamType]:
+        """Yield the streams that the peer opens, both kinds in one sequence, until the session ends.
+
+        Waits for the next one without a limit. Streams that have arrived come before the end. Iterations share one
+        queue, so several may run at once; one that is dropped or cancelled loses no stream.
+
+        Yields:
+            `WebTransportStream` for bidirectional, `WebTransportReceiveStream` for unidirectional streams.
+
+        Raises:
+            SessionError: not initialized.
+        """
+        core = self._started()
+        while True:
+            try:
+                halves = core.try_accept()
+                while halves is None:
+                    halves = await parked(core.acceptable(), core.try_accept, None, never_expires)
+            except SessionError:
+                return
+            yield self._incoming(halves)
+
+    def _incoming(self, halves: _core.RecvStream | tuple[_core.SendStream, _core.RecvStream]) -> StreamType:
+        """Make the object for a stream that the peer opened."""
+        stream: StreamType
+        if isinstance(halves, tuple):
+            stream = WebTransportStream._of(self, *halves)
+        else:
+            stream = WebTransportReceiveStream._of(self, None, halves)
+        self.stream_manager._track(stream, own=False)
+        handler = self._existing_handler()
+        if handler is not None and handler._wants(EventType.STREAM_OPENED):
+            handler._stream_opened(stream)
+        return stream
+
+    @overload
+    async def _open(
+        self, bidirectional: Literal[True], timeout: float | None
+    ) -> tuple[_core.SendStream, _core.RecvStream]: ...
+    @overload
+    async def _open(self, bidirectional: Literal[False], timeout: float | None) -> tuple[_core.SendStream, None]: ...
+
+    async def _open(
+        self, bidirectional: bool, timeout: float | None
+    ) -> tuple[_core.SendStream, _core.RecvStream | None]:
+        """Open a stream in the core; wait when the peer does not allow one now."""
+        core = self._core
+        if core is None or not self._initialized or core.state not in ("connected", "draining"):
+            raise self._not_ready()
+        if not self.stream_manager._has_room():
+            self._failed_openings += 1
+            raise self.stream_manager._limit_error()
+        opened = core.try_open(bidirectional)
+        if opened is None:
+            opened = await self._open_later(core, bidirectional, timeout)
+        return opened if isinstance(opened, tuple) else (opened, None)
+
+    async def _open_later(
+        self, core: _core.Session, bidirectional: bool, timeout: float | None
+    ) -> _core.SendStream | tuple[_core.SendStream, _core.RecvStream]:
+        limit = self._creation_timeout if timeout is None else timeout
+        kind = "bidirectional" if bidirectional else "unidirectional"
+        opening = core.openable(bidirectional)
+        self.stream_manager._opening += 1
+        try:
+            return await parked(
+                opening.ready(),
+                lambda _ticket: opening.take(),
+                limit,
+                lambda: StreamError(f"The peer allowed no further {kind} stream within {limit} s"),
+            )
+        except BaseException as error:
+            opening.cancel()
+            if isinstance(error, StreamError):
+                self._failed_openings += 1
+            raise
+        finally:
+            self.stream_manager._opening -= 1
+
+    async def _open_id(self, is_unidirectional: bool) -> StreamId:
+        """Open a stream and keep its halves for the object that will claim them: StreamManager's stream factory."""
+        send, recv = await (self._open(False, None) if is_unidirectional else self._open(True, None))
+        self._halves[send.id] = (send, recv)
+        return send.id
+
+    def _claim(self, stream_id: StreamId) -> tuple[_core.SendStream | None, _core.RecvStream | None] | None:
+        """Give out the halves of a stream that `_open_id` has opened."""
+        return self._halves.pop(stream_id, None)
+
+    def _stream_done(self, stream_id: StreamId) -> None:
+        """Forget a stream that is closed in every direction."""
+        self.stream_manager._untrack(stream_id)
+        handler = self._existing_handler()
+        if handler is not None and handler._wants(EventType.STREAM_CLOSED):
+            handler._emit_soon(EventType.STREAM_CLOSED, {"stream_id": stream_id})
+
+    def _abandon(self, send: _core.SendStream) -> None:
+        """Take over the unfinished sending half of a stream object that was dropped; decide one loop turn later."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+        try:
+            here = asyncio.get_running_loop() is loop
+        except RuntimeError:
+            here = False  # the garbage collector runs in whatever thread allocates
+        (loop.call_soon if here else loop.call_soon_threadsafe)(self._decide_abandoned, send)
+
+    def _decide_abandoned(self, send: _core.SendStream) -> None:
+        """Reset the stream, or keep it while the session closes: that delivers what was written."""
+        if self._core is not None and self._core.state == "closing":
+            self._orphans.append(send)
+        else:
+            send.reset(0)
+
+    # --- datagrams ---
+
+    async def create_datagram_transport(self) -> WebTransportDatagramTransport:
+        """Return the datagram transport: the same as the property `datagrams`. Does not wait.
+
+        Datagrams that arrived before are kept, up to `config.datagram_queue_size`.
+
+        Raises:
+            SessionError: not initialized.
+        """
+        return self.datagrams
+
+    # --- changes ---
+
+    def _on_core_change(self) -> None:
+        """Look what changed: the state, or single datagrams that somebody listens to."""
+        core = self._core
+        if core is None:
+            return
+        state = core.state
+        if self._datagrams is not None:
+            self._datagrams._emit_recorded()
+        if not self._ready_told and state in ("connected", "draining"):
+            self._ready_told = True
+            self._tell(EventType.SESSION_READY, {"session_id": self._session_id})
+        if not self._draining_told and state == "draining":
+            self._draining_told = True
+            self._tell(EventType.SESSION_DRAINING, {"session_id": self._session_id})
+        if state == "closed" and not self._closers and self._end():
+            self._emit_soon(EventType.SESSION_CLOSED, self._close_data())
+
+    def _end(self) -> bool:
+        """Clean up after the session, once; True for the caller who has to emit SESSION_CLOSED."""
+        if self._ended:
+            return False
+        self._ended = True
+        self._orphans.clear()
+        self._halves.clear()
+        handler = self._existing_handler()
+        if handler is not None:
+            handler._emit_soon(EventType.SESSION_CLOSED, self._close_data())
+        if self._datagrams is not None:
+            self._datagrams._session_ended()
+        connection = self._connection()
+        if connection is not None:
+            connection._forget_session(self._session_id)
+        callbacks, self._close_callbacks = self._close_callbacks, []
+        for callback in callbacks:
+            callback(self)
+        return True
+
+    def _on_close(self, callback: Callable[[WebTransportSession], None]) -> None:
+        """Call back once the session is closed; at once when it already is."""
+        if self._ended:
+            callback(self)
+        else:
+            self._close_callbacks.append(callback)
+
+    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit on the session, and on the protocol handler when somebody looked at it."""
+        self._emit_soon(event_type, data)
+        handler = self._existing_handler()
+        if handler is not None:
+            info = self._info() if event_type is EventType.SESSION_READY else data
+            handler._emit_soon(event_type, info)
+
+    def _existing_handler(self) -> WebTransportProtocolHandler | None:
+        connection = self._connection()
+        return connection._handler if connection is not None else None
+
+    def _info(self) -> dict[str, Any]:
+        """Return the fields of WebTransportSessionInfo."""
+        connection = self._connection()
+        info = connection.get_session_info(self._session_id) if connection is not None else None
+        return info.to_dict() if info is not None else {"session_id": self._session_id}
+
+    def _close_data(self) -> dict[str, Any]:
+        """Return the data of SESSION_CLOSED; a rejected request has code 1 and its status as reason."""
+        info = self._core.close_info if self._core is not None else None
+        code, reason = (info.code, info.reason) if info is not None else (0, "")
+        if info is not None and info.status is not None:
+            code, reason = 1, f"HTTP status {info.status}"
+        return {"session_id": self._session_id, "code": code, "reason": reason}
+
+    # --- errors ---
+
+    def _started(self) -> _core.Session:
+        """Return the core session, or raise when there is none yet."""
+        if self._core is None or not self._initialized:
+            raise SessionError(
+                f"Session {self._session_id} is not initialized",
+                session_id=self._session_id,
+                session_state=self.state,
+            )
+        return self._core
+
+    def _not_ready(self) -> SessionError:
+        """Return the error for an operation that needs a connected session."""
+        if self._core is not None and self._core.close_info is not None:
+            return self._closed_error()
+        return session_not_ready(self._session_id, self.state)
+
+    def _closed_error(self) -> SessionError:
+        """Return the error that says how the session ended."""
+        info = self._core.close_info if self._core is not None else None
+        if info is None:
+            return session_not_ready(self._session_id, self.state)
+        reason = f": {info.reason}" if info.reason else ""
+        if info.status is not None:
+            text = f"Session request rejected with HTTP status {info.status}"
+        elif info.cause == "connection_lost":
+            text = f"Session {self._session_id} ended with its connection{reason}"
+        else:
+            who = {"local": "here", "peer": "by the peer"}.get(info.ended_by, "by the transport")
+            text = f"Session {self._session_id} was closed {who} with code {info.code}{reason}"
+        error = SessionError(text, session_id=self._session_id, session_state=self.state)
+        error.close_code, error.close_reason, error.ended_by = info.code, info.reason, info.ended_by
+        return error
+
+    async def _wait_core_closed(self, core: _core.Session) -> None:
+        if core.state != "closed":
+            await parked(core.closed(), lambda _ticket: True if core.state == "closed" else None, None, never_expires)
+
+    def __str__(self) -> str:
+        """Return id, state and path for logs."""
+        return f"WebTransportSession({self._session_id}, state={self.state}, path={self.path})"
+
+
+STALE_AFTER = 300.0  # seconds without a packet on the connection
+
+_COUNTERS = (
+    "streams_created",
+    "streams_closed",
+    "stream_errors",
+    "bidirectional_streams",
+    "unidirectional_streams",
+    "datagrams_sent",
+    "datagrams_received",
+    "protocol_errors",
+)

@@ -1,0 +1,236 @@
+//! Connecting: resolution, Happy Eyeballs, TLS, SETTINGS.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
+
+use quinn::crypto::rustls::QuicClientConfig;
+use wt_proto::dialect::Role;
+
+use crate::{
+    bridge::port::Port,
+    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig, Side},
+    connection::{Connection, Place, Unready},
+    driver::Driver,
+    endpoint,
+    error::{ConnectError, ConnectionEnd, TlsConfigError},
+    tls,
+};
+
+/// Sessions that a client's SETTINGS allow on a connection: one, because WebTransport flow control is off (draft-16 section 5).
+const MAX_SESSIONS: u64 = 1;
+
+/// A client configuration, parsed once, with the socket of its driver.
+#[derive(Debug)]
+pub struct Client {
+    driver: Driver,
+    port: Arc<Port>,
+    endpoint: quinn::Endpoint,
+    crypto: quinn::ClientConfig,
+    limits: Arc<CommonConfig>,
+}
+
+/// A client's UDP socket, shared by all clients of one loop and driver.
+pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
+    let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
+    let socket = endpoint::client_socket().map_err(failed)?;
+    let endpoint = driver.endpoint(socket, endpoint::config(), None).map_err(failed)?;
+    endpoint::remember(&endpoint);
+    Ok(endpoint)
+}
+
+impl Client {
+    /// Check and load everything that can be wrong before a packet is sent.
+    pub fn new(
+        driver: Driver,
+        port: Arc<Port>,
+        endpoint: quinn::Endpoint,
+        config: ClientConfig,
+    ) -> Result<Arc<Self>, TlsConfigError> {
+        let tls = QuicClientConfig::try_from(tls::client(&config)?)
+            .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
+        let mut crypto = quinn::ClientConfig::new(Arc::new(tls));
+        crypto.transport_config(config.common.transport(Side::Client));
+        Ok(Arc::new(Self {
+            driver,
+            port,
+            endpoint,
+            crypto,
+            limits: Arc::new(config.common),
+        }))
+    }
+
+    /// Who runs its connections.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// Connect to the first address of `host` that answers, and wait for its SETTINGS.
+    ///
+    /// A port that does not answer is tried until the caller gives up.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the attempt and closes what was made.
+    pub async fn connect(self: Arc<Self>, host: String, port: u16) -> Result<Arc<Connection>, ConnectError> {
+        let resolved = endpoint::resolve(&host, port)
+            .await
+            .map_err(|error| ConnectError::Resolve {
+                host: host.clone(),
+                reason: error.to_string(),
+            })?;
+        let quic = self.race(interleave(resolved), &host).await?;
+        let place = Place {
+            driver: self.driver.clone(),
+            port: self.port.clone(),
+            local_port: self.endpoint.local_addr().map_or(0, |address| address.port()),
+        };
+        let connection = Connection::start(quic, place, Role::Client, self.limits.clone(), MAX_SESSIONS, None);
+        let guard = CloseOnDrop(Some(connection));
+        let Some(connection) = &guard.0 else {
+            unreachable!("the guard was filled above")
+        };
+        match connection.settings_received().await {
+            Ok(_) => Ok(guard.disarm()),
+            Err(Unready::Unsupported(unsupported)) => Err(ConnectError::Unsupported {
+                address: connection.remote_address().to_string(),
+                reason: unsupported.to_string(),
+            }),
+            Err(Unready::Ended(end)) => Err(failed(&end, &host)),
+        }
+    }
+
+    /// Happy Eyeballs (RFC 8305): the next address gets its chance when the ones before have not answered for a while or
+    /// have failed; the first that answers wins, the others are abandoned.
+    async fn race(&self, addresses: Vec<SocketAddr>, host: &str) -> Result<wt_quic::Connection, ConnectError> {
+        let mut waiting = addresses.into_iter();
+        let mut attempts: Vec<Pin<Box<quinn::Connecting>>> = Vec::new();
+        let mut last = ConnectError::Resolve {
+            host: host.to_owned(),
+            reason: "the name has no address".into(),
+        };
+        let mut delay: Option<crate::driver::Sleep> = None;
+        std::future::poll_fn(move |cx| {
+            loop {
+                let mut index = 0;
+                while index < attempts.len() {
+                    match attempts[index].as_mut().poll(cx) {
+                        Poll::Pending => index += 1,
+                        Poll::Ready(Ok(connection)) => return Poll::Ready(Ok(connection)),
+                        Poll::Ready(Err(error)) => {
+                            drop(attempts.swap_remove(index));
+                            last = failed(&ConnectionEnd::new(&error), host);
+                            delay = None;
+                        }
+                    }
+                }
+                if let Some(timer) = &mut delay {
+                    if Pin::new(timer).poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    delay = None;
+                }
+                let Some(address) = waiting.next() else {
+                    return if attempts.is_empty() {
+                        Poll::Ready(Err(last.clone()))
+                    } else {
+                        Poll::Pending
+                    };
+                };
+                match self.endpoint.connect_with(self.crypto.clone(), self.map(address), host) {
+                    Ok(connecting) => attempts.push(Box::pin(connecting)),
+                    Err(error) => {
+                        last = ConnectError::Connection {
+                            message: error.to_string(),
+                            code: None,
+                        }
+                    }
+                }
+                delay = Some(self.driver.sleep(CONNECTION_ATTEMPT_DELAY));
+            }
+        })
+        .await
+    }
+
+    /// An IPv6 socket reaches IPv4 through mapped addresses.
+    fn map(&self, address: SocketAddr) -> SocketAddr {
+        match (self.endpoint.local_addr(), address) {
+            (Ok(local), SocketAddr::V4(v4)) if local.is_ipv6() => {
+                SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port())
+            }
+            _ => address,
+        }
+    }
+}
+
+/// Closes a connection that nobody got.
+struct CloseOnDrop(Option<Arc<Connection>>);
+
+impl CloseOnDrop {
+    fn disarm(mut self) -> Arc<Connection> {
+        match self.0.take() {
+            Some(connection) => connection,
+            None => unreachable!("disarmed once, and filled before"),
+        }
+    }
+}
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.close(wt_proto::error_code::Code::H3_NO_ERROR.0, "");
+        }
+    }
+}
+
+/// Alternate between the families, beginning with the resolver's first choice (RFC 8305 section 4).
+fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = addresses
+        .into_iter()
+        .partition(|address| address.is_ipv6() == first_is_v6);
+    let mut second = second.into_iter();
+    let mut mixed = Vec::new();
+    for address in first {
+        mixed.push(address);
+        mixed.extend(second.next());
+    }
+    mixed.extend(second);
+    mixed
+}
+
+fn failed(end: &ConnectionEnd, host: &str) -> ConnectError {
+    // RFC 9001 section 4.8: TLS alerts are 0x100 + the alert; 42 to 49 are about certificates, 116 demands one.
+    let alert = end.code.checked_sub(0x100).filter(|alert| *alert < 0x100);
+    if end.by == wt_proto::session::Initiator::Local && matches!(alert, Some(42..=49)) {
+        return ConnectError::Certificate(tls::explain(&end.reason, host));
+    }
+    let message = match (end.cause, alert) {
+        ("timeout", _) => {
+            format!("no answer from '{host}': is a WebTransport server listening there, and is UDP allowed?")
+        }
+        (_, Some(116)) => format!(
+            "'{host}' demands a client certificate: pass certfile=... and keyfile=... ({})",
+            end.reason
+        ),
+        (_, Some(120)) => format!("'{host}' does not speak HTTP/3 (ALPN): {}", end.reason),
+        _ if u64::from(quinn::TransportErrorCode::CONNECTION_REFUSED) == end.code => {
+            format!("'{host}' refused the connection: it has as many as it allows, or is shutting down")
+        }
+        _ => format!("connection to '{host}' failed: {}", end.reason),
+    };
+    ConnectError::Connection {
+        message,
+        code: (end.code != 0).then_some(end.code),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::interleave;
+
+    #[test]
+    fn families_alternate_and_the_first_choice_goes_first() {
+        let parse = |text: &str| text.parse().expect("a socket address");
+        let (a, b, c, d) = (parse("[::1]:1"), parse("[::2]:1"), parse("1.1.1.1:1"), parse("[::3]:1"));
+        assert_eq!(interleave(vec![a, b, d, c]), vec![a, c, b, d]);
+        assert_eq!(interleave(vec![c, a, b]), vec![c, a, b]);
+    }
+}

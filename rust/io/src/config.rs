@@ -1,0 +1,244 @@
+//! Transport values and their arithmetic: the one home of every limit that is not a public field of the Python configs.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
+
+/// Bytes of datagrams that may wait in one session, each way. 4 MiB is 3 600 full-sized datagrams, about 30 ms at 1 Gbit/s.
+pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
+
+/// Bytes that all streams of a session may hold in their send queues before the advertised send credit is 0: 16 streams
+/// at the default high-water mark of 1 MiB.
+pub const SESSION_SEND_BUDGET: usize = 16 << 20;
+
+/// QUIC's limit on unread stream data of a connection: four full streams (see `STREAM_WINDOW`).
+const CONNECTION_WINDOW: u64 = 4 * STREAM_WINDOW;
+
+/// Stream window with auto-scaling: 2-4 MiB per stream suffice for full speed on a path of 1 Gbit/s and 30 ms
+/// (1 Gbit/s x 30 ms = 3.75 MB; performance.md 3).
+const STREAM_WINDOW: u64 = 4 << 20;
+
+/// Data in flight or unacknowledged per connection: as much as the peer's window lets through.
+const SEND_WINDOW: u64 = 16 << 20;
+
+/// quinn's own datagram buffer. Small, because the session's queue before it knows priorities and ages: 64 KiB holds about
+/// 55 packets, more than the 20 that quinn sends per drive.
+const DATAGRAM_SEND_BUFFER: usize = 128 << 10;
+
+/// Arrived datagrams that quinn holds for us: one full drain of the socket (32 receive buffers of 64 KiB) fits twice.
+const DATAGRAM_RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Socket buffers: the default of 208 KiB loses packets in a burst. The kernel may grant less; see the statistics.
+pub const SOCKET_BUFFER: usize = 4 << 20;
+
+/// First guess of the round-trip time: the QUIC default of 333 ms makes the first retry of a lost Initial come after a second.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+/// Unidirectional streams that HTTP/3 itself needs from the peer: control, QPACK encoder, QPACK decoder (RFC 9114 6.2).
+const HTTP3_UNI_STREAMS: u64 = 3;
+
+/// Streams whose header has not arrived yet, per connection.
+pub const MAX_HALF_OPEN_STREAMS: usize = 256;
+
+/// How long a stream may take to say what it is.
+pub const STREAM_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a closed session waits for the peer's FIN on the CONNECT stream (protocol.md 10: about a second).
+pub const CLOSE_ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Largest header section this side accepts, announced as SETTINGS_MAX_FIELD_SECTION_SIZE.
+pub const MAX_FIELD_SECTION_SIZE: u64 = 64 << 10;
+
+/// Session requests that wait for the application, per server; beyond that they are refused as retryable.
+pub const MAX_PENDING_REQUESTS: usize = 1024;
+
+/// Head start of a connection attempt before the next address is tried too (RFC 8305 section 5).
+pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Congestion controllers on offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CongestionControl {
+    /// RFC 9438.
+    Cubic,
+    /// RFC 9002 section 7.
+    NewReno,
+    /// BBR version 1; 25 % slower on loopback.
+    Bbr,
+}
+
+/// What `send_datagram` does when the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DatagramOverflow {
+    /// The oldest entry of priority 0 makes room; with none, the new one is refused.
+    DropOldest,
+    /// The caller waits.
+    Wait,
+    /// The new one is refused.
+    Error,
+}
+
+/// Peer certificates: whether and against what they are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VerifyMode {
+    /// Not at all.
+    None,
+    /// Client: as `Required`. Server: a client certificate is checked when there is one.
+    Optional,
+    /// The peer must have a valid one.
+    Required,
+}
+
+/// Fields that clients and servers share.
+#[derive(Debug, Clone)]
+pub struct CommonConfig {
+    /// TLS application protocols, normally just `h3`.
+    pub alpn_protocols: Vec<String>,
+    /// PEM file of trusted roots; None: the system's.
+    pub ca_certs: Option<PathBuf>,
+    /// PEM file of this side's certificate chain.
+    pub certfile: Option<PathBuf>,
+    /// PEM file of its private key.
+    pub keyfile: Option<PathBuf>,
+    /// How peer certificates are checked.
+    pub verify_mode: VerifyMode,
+    /// Bound of a graceful close.
+    pub close_timeout: Duration,
+    /// Congestion controller.
+    pub congestion_control: CongestionControl,
+    /// QUIC idle timeout.
+    pub idle_timeout: Duration,
+    /// Interval of QUIC PINGs; None: none.
+    pub keep_alive: Option<Duration>,
+    /// Let the windows be larger than `flow_control_window_size`.
+    pub window_auto_scale: bool,
+    /// Stream window in bytes.
+    pub window_size: u64,
+    /// Session limit on unread stream bytes; 0: none beyond QUIC's.
+    pub initial_max_data: u64,
+    /// Limit on concurrent bidirectional streams of the peer; 0: `max_incoming_streams`.
+    pub initial_max_streams_bidi: u64,
+    /// Limit on concurrent unidirectional streams of the peer; 0: `max_incoming_streams`.
+    pub initial_max_streams_uni: u64,
+    /// Streams of the peer that may be open at once, per kind, when no session limit is set.
+    pub max_incoming_streams: u64,
+    /// Early streams and datagrams per unknown session.
+    pub max_pending_per_session: usize,
+    /// The same over all sessions of a connection.
+    pub max_pending_total: usize,
+    /// Their largest age.
+    pub pending_ttl: Duration,
+    /// Read-ahead per stream in bytes.
+    pub stream_buffer_size: usize,
+    /// High-water mark of a stream's send queue in bytes.
+    pub max_stream_buffer_size: usize,
+    /// Datagrams per session that may wait, each way.
+    pub datagram_queue_size: usize,
+    /// What a full send queue does.
+    pub datagram_overflow: DatagramOverflow,
+    /// Announce draft-15/16 (SETTINGS 0x2c7cf000).
+    pub draft15: bool,
+}
+
+/// A client's configuration.
+#[derive(Debug, Clone)]
+pub struct ClientConfig {
+    /// Shared fields.
+    pub common: CommonConfig,
+    /// SHA-256 hashes of the only certificates that are accepted; empty: ordinary verification.
+    pub certificate_hashes: Vec<[u8; 32]>,
+}
+
+/// A server's configuration.
+#[derive(Debug, Clone)]
+pub struct ServerConfig {
+    /// Shared fields.
+    pub common: CommonConfig,
+    /// Connections at once; further ones are refused.
+    pub max_connections: usize,
+    /// Sessions at once on one connection that flow control or an older dialect allows.
+    pub max_sessions: u64,
+}
+
+/// Which side a transport configuration is for: only clients open CONNECT streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Opens CONNECT streams.
+    Client,
+    /// Accepts them.
+    Server,
+}
+
+impl CommonConfig {
+    /// Concurrent streams of the peer: (bidirectional, unidirectional), as QUIC counts them.
+    pub fn stream_limits(&self, side: Side) -> (u64, u64) {
+        let or_default = |limit: u64| if limit == 0 { self.max_incoming_streams } else { limit };
+        // One session per connection: its CONNECT stream comes on top on the server.
+        let connect = u64::from(side == Side::Server);
+        (
+            or_default(self.initial_max_streams_bidi) + connect,
+            or_default(self.initial_max_streams_uni) + HTTP3_UNI_STREAMS,
+        )
+    }
+
+    /// The bytes that the peer may send before the application reads: QUIC's connection window.
+    pub fn receive_window(&self) -> u64 {
+        let stream = self.stream_window();
+        let window = if self.window_auto_scale {
+            CONNECTION_WINDOW.max(4 * stream)
+        } else {
+            4 * stream
+        };
+        if self.initial_max_data > 0 {
+            window.min(self.initial_max_data)
+        } else {
+            window
+        }
+    }
+
+    fn stream_window(&self) -> u64 {
+        if self.window_auto_scale {
+            self.window_size.max(STREAM_WINDOW)
+        } else {
+            self.window_size
+        }
+    }
+
+    /// quinn's transport configuration.
+    pub fn transport(&self, side: Side) -> Arc<TransportConfig> {
+        let mut transport = TransportConfig::default();
+        let (bidi, uni) = self.stream_limits(side);
+        let varint = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
+        transport
+            .max_concurrent_bidi_streams(varint(bidi))
+            .max_concurrent_uni_streams(varint(uni))
+            .stream_receive_window(varint(self.stream_window()))
+            .receive_window(varint(self.receive_window()))
+            .send_window(SEND_WINDOW)
+            .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
+            .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+            .initial_rtt(INITIAL_RTT)
+            // An idle timeout beyond 2^62 ms is no timeout.
+            .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
+            .keep_alive_interval(self.keep_alive)
+            .congestion_controller_factory(match self.congestion_control {
+                CongestionControl::Cubic => Arc::new(congestion::CubicConfig::default()) as Arc<_>,
+                CongestionControl::NewReno => Arc::new(congestion::NewRenoConfig::default()) as Arc<_>,
+                CongestionControl::Bbr => Arc::new(congestion::BbrConfig::default()) as Arc<_>,
+            });
+        Arc::new(transport)
+    }
+}
+
+/// Where a server listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bind {
+    /// Host name or address.
+    pub host: String,
+    /// UDP port; 0: any free one.
+    pub port: u16,
+}
+
+/// `::ffff:127.0.0.1` is 127.0.0.1 to everybody but the kernel.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}

@@ -1,0 +1,336 @@
+//! The CONNECT stream of one session: carries bytes between QUIC and wt-proto's state machine, and ends the session.
+//!
+//! This task alone reads and writes the CONNECT stream, and it never stops reading while the session lives, whatever the
+//! application does. A close from this side has three phases: *flushing* what was accepted (bounded by `close_timeout`),
+//! *answering* (CLOSE and FIN are sent, the peer's FIN is awaited for about a second), and the end.
+
+use std::{
+    collections::VecDeque,
+    future::{Future, pending},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use wt_proto::{
+    error::ConnectionError,
+    error_code::Code,
+    session::{CloseCause, CloseInfo, Initiator, SessionEvent, State, Transmit},
+};
+use wt_quic::{ReadError, Stopped, WriteError};
+
+use crate::{
+    config::CLOSE_ANSWER_TIMEOUT,
+    connection::Refusal,
+    driver::{Either, Sleep, poll_once, select},
+    error::ConnectionEnd,
+    session::{Command, Session},
+};
+
+/// The two halves of the CONNECT stream and what is still to be written.
+pub(crate) struct ConnectStream {
+    pub(crate) send: wt_quic::SendStream,
+    pub(crate) recv: wt_quic::RecvStream,
+}
+
+enum Step {
+    Wrote(Result<usize, WriteError>),
+    Read(Result<Option<Bytes>, ReadError>),
+    Stopped(Stopped),
+    Command,
+    Flushed,
+    Timeout,
+    Lost,
+}
+
+enum Phase {
+    Running,
+    Flushing(u32, String, Sleep),
+    Answering(Sleep),
+}
+
+struct Task {
+    session: Arc<Session>,
+    machine: wt_proto::session::Session,
+    stream: ConnectStream,
+    out: VecDeque<Bytes>,
+    finish: bool,
+    writing: bool,
+    reading: bool,
+    phase: Phase,
+    finished: bool,
+}
+
+/// Run a session until its CONNECT stream is done. `first` is what was read of it already.
+pub(crate) async fn run(
+    session: Arc<Session>,
+    machine: wt_proto::session::Session,
+    stream: ConnectStream,
+    first: Bytes,
+) {
+    let connection = session.connection().clone();
+    let id = session.id();
+    let mut task = Task {
+        session,
+        machine,
+        stream,
+        out: VecDeque::new(),
+        finish: false,
+        writing: true,
+        reading: true,
+        phase: Phase::Running,
+        finished: false,
+    };
+    // MAX_DATA and CLOSE must not starve behind bulk streams (protocol.md 9.3).
+    task.stream.send.set_priority(i32::MAX);
+    if let Err(error) = task.run(first).await {
+        connection.fail(&error);
+    }
+    // Whatever happened, there is a verdict.
+    task.session.end_with(
+        task.machine
+            .close_info()
+            .cloned()
+            .unwrap_or_else(|| connection_lost(&connection.end_now())),
+    );
+    connection.forget(id);
+}
+
+fn connection_lost(end: &ConnectionEnd) -> CloseInfo {
+    CloseInfo {
+        code: u32::try_from(end.code).unwrap_or(0),
+        reason: end.reason.clone(),
+        by: end.by,
+        cause: CloseCause::ConnectionLost,
+    }
+}
+
+impl Task {
+    async fn run(&mut self, first: Bytes) -> Result<(), ConnectionError> {
+        self.machine.handle_data(first)?;
+        let mut stopped: Pin<Box<dyn Future<Output = Stopped> + Send>> = Box::pin(self.stream.send.stopped());
+        loop {
+            self.handle_commands();
+            self.transmit();
+            self.handle_events().await;
+            self.transmit();
+            if self.finished && self.out.is_empty() {
+                return Ok(());
+            }
+            match self.step(&mut stopped).await {
+                Step::Wrote(Ok(whole)) => drop(self.out.drain(..whole)),
+                Step::Wrote(Err(WriteError::Stopped(code))) | Step::Stopped(Stopped::ByPeer(code)) => {
+                    self.out.clear();
+                    self.writing = false;
+                    stopped = Box::pin(pending());
+                    self.machine.handle_stopped(Code(code));
+                }
+                Step::Wrote(Err(WriteError::Closed)) => self.out.clear(),
+                Step::Stopped(Stopped::Acknowledged) => stopped = Box::pin(pending()),
+                Step::Read(Ok(Some(chunk))) => self.machine.handle_data(chunk)?,
+                Step::Read(Ok(None)) => {
+                    self.reading = false;
+                    self.machine.handle_fin()?;
+                }
+                Step::Read(Err(ReadError::Reset(code))) => {
+                    self.reading = false;
+                    self.machine.handle_reset(Code(code));
+                }
+                Step::Read(Err(ReadError::Closed)) => self.reading = false,
+                Step::Command => {}
+                Step::Flushed => self.send_close(),
+                Step::Timeout => match &self.phase {
+                    Phase::Flushing(..) => self.send_close(),
+                    _ => {
+                        self.machine.handle_close_timeout();
+                        self.phase = Phase::Running;
+                        self.transmit();
+                        return Ok(());
+                    }
+                },
+                Step::Lost
+                | Step::Wrote(Err(WriteError::ConnectionLost))
+                | Step::Stopped(Stopped::ConnectionLost)
+                | Step::Read(Err(ReadError::ConnectionLost)) => {
+                    self.drain_received().await?;
+                    let end = self.session.connection().end_now();
+                    let code = (end.cause != "timeout").then_some(end.code);
+                    self.machine.handle_connection_lost(end.reason, code, end.by);
+                    self.handle_events().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// A connection that is lost may have delivered a CLOSE before: it explains more than the loss does.
+    async fn drain_received(&mut self) -> Result<(), ConnectionError> {
+        while self.reading {
+            match poll_once(self.stream.recv.read_chunk()).await {
+                Some(Ok(Some(chunk))) => self.machine.handle_data(chunk)?,
+                Some(Ok(None)) => {
+                    self.reading = false;
+                    self.machine.handle_fin()?;
+                }
+                Some(Err(ReadError::Reset(code))) => {
+                    self.reading = false;
+                    self.machine.handle_reset(Code(code));
+                }
+                _ => self.reading = false,
+            }
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self, stopped: &mut Pin<Box<dyn Future<Output = Stopped> + Send>>) -> Step {
+        let Self {
+            session,
+            stream,
+            out,
+            reading,
+            phase,
+            ..
+        } = self;
+        let ConnectStream { send, recv } = stream;
+        let write = async {
+            if out.is_empty() {
+                pending().await
+            } else {
+                send.write_chunks(out.make_contiguous()).await
+            }
+        };
+        let read = async {
+            if *reading {
+                recv.read_chunk().await
+            } else {
+                pending().await
+            }
+        };
+        let timing = async {
+            match phase {
+                Phase::Running => pending().await,
+                Phase::Answering(timer) => {
+                    timer.await;
+                    Step::Timeout
+                }
+                Phase::Flushing(_, _, timer) => match select(session.flushed(), timer).await {
+                    Either::Left(()) => Step::Flushed,
+                    Either::Right(()) => Step::Timeout,
+                },
+            }
+        };
+        let stream_step = async {
+            match select(write, select(read, stopped)).await {
+                Either::Left(wrote) => Step::Wrote(wrote),
+                Either::Right(Either::Left(read)) => Step::Read(read),
+                Either::Right(Either::Right(stopped)) => Step::Stopped(stopped),
+            }
+        };
+        let other_step = async {
+            match select(
+                session.command_bell.notified(),
+                select(timing, session.connection().lost()),
+            )
+            .await
+            {
+                Either::Left(()) => Step::Command,
+                Either::Right(Either::Left(step)) => step,
+                Either::Right(Either::Right(())) => Step::Lost,
+            }
+        };
+        match select(stream_step, other_step).await {
+            Either::Left(step) | Either::Right(step) => step,
+        }
+    }
+
+    fn handle_commands(&mut self) {
+        for command in self.session.take_commands() {
+            match command {
+                Command::Accept(headers) => match self.session.connection().dialect() {
+                    Some(dialect) => self.machine.accept(dialect, headers),
+                    None => self.machine.reject(500, Vec::new()),
+                },
+                Command::Reject(status, headers) => self.machine.reject(status, headers),
+                Command::Close(code, reason) => {
+                    if self.machine.state() == State::Connecting {
+                        self.machine.close(code, &reason);
+                    } else if !self.session.has_ended() {
+                        let limit = self.session.limits().close_timeout;
+                        self.phase = Phase::Flushing(code, reason, self.sleep(limit));
+                    }
+                }
+            }
+        }
+    }
+
+    fn send_close(&mut self) {
+        if let Phase::Flushing(code, reason, _) = std::mem::replace(&mut self.phase, Phase::Running) {
+            self.machine.close(code, &reason);
+            self.phase = Phase::Answering(self.sleep(CLOSE_ANSWER_TIMEOUT));
+        }
+    }
+
+    fn sleep(&self, limit: Duration) -> Sleep {
+        self.session.connection().driver().sleep(limit)
+    }
+
+    fn transmit(&mut self) {
+        while let Some(transmit) = self.machine.poll_transmit() {
+            match transmit {
+                Transmit::Data(bytes) if self.writing => self.out.push_back(bytes),
+                Transmit::Data(_) => {}
+                Transmit::Finish => self.finish = true,
+                Transmit::Reset(code) => {
+                    self.out.clear();
+                    self.finish = false;
+                    self.writing = false;
+                    self.stream.send.reset(code.0);
+                }
+                Transmit::Stop(code) => {
+                    self.reading = false;
+                    self.stream.recv.stop(code.0);
+                }
+            }
+        }
+        if self.finish && self.out.is_empty() {
+            self.finish = false;
+            self.writing = false;
+            self.stream.send.finish();
+        }
+    }
+
+    async fn handle_events(&mut self) {
+        while let Some(event) = self.machine.poll_event() {
+            let session = &self.session;
+            match event {
+                SessionEvent::Request(request) => match session.connection().deliver_request(session, request) {
+                    Ok(()) => {}
+                    Err(Refusal::Status(status)) => self.machine.reject(status, Vec::new()),
+                    Err(Refusal::Abort(code, reason)) => self.machine.abort(code, reason),
+                },
+                SessionEvent::PlainRequest { protocol, .. } => {
+                    session.connection().count_plain_request();
+                    // RFC 9220 section 3: an unknown :protocol SHOULD get 501.
+                    self.machine
+                        .reject(if protocol.is_some() { 501 } else { 404 }, Vec::new());
+                }
+                SessionEvent::Established(response) => session.set_established(response.headers),
+                SessionEvent::Draining => session.set_draining(),
+                SessionEvent::Datagram(payload) => session.push_datagrams(&mut vec![payload]),
+                SessionEvent::Closed(info) => {
+                    if info.by == Initiator::Local && info.cause == CloseCause::Closed {
+                        // The streams are told at the end, when the peer has had its chance to read.
+                        continue;
+                    }
+                    self.phase = Phase::Answering(self.sleep(CLOSE_ANSWER_TIMEOUT));
+                    // What arrived before the close may still be on its way through the queues of this side.
+                    self.session.connection().settle().await;
+                    self.session.end_with(info);
+                }
+                SessionEvent::Finished => self.finished = true,
+            }
+            self.transmit();
+        }
+    }
+}

@@ -1,0 +1,596 @@
+//! One HTTP/3 connection: its sessions, its settings and its end.
+//!
+//! Tasks of a connection, all of them running whatever the application does: `incoming` accepts streams and reads
+//! datagrams, each CONNECT stream has its task, and [`supervise`] waits for the end and turns away what waited too long
+//! for its session. A session's close never closes the connection; the application or an error of connection width does.
+
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{
+            AtomicU64, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Relaxed, Release},
+        },
+    },
+    time::Instant,
+};
+
+use bytes::{Bytes, BytesMut};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wt_proto::{
+    control::{ControlEvent, PeerStreams},
+    datagram,
+    dialect::{Dialect, LocalOptions, Role, Unsupported, local_settings, negotiate},
+    error::ConnectionError,
+    error_code::Code,
+    headers::{ConnectRequest, HeaderList},
+    registry::{DatagramRoute, Limits, Registry, StreamRoute},
+    session::Initiator,
+    settings::Settings,
+    stream_header::encode_control_preface,
+};
+
+use crate::{
+    bridge::{
+        port::{Port, Token},
+        ring::{WaitPoint, WaitQueue, wait_point},
+    },
+    config::{CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, canonical},
+    connect_stream::{self, ConnectStream},
+    driver::{Driver, poll_once, select},
+    error::{ConnectionEnd, OpenError},
+    gate::Gate,
+    incoming,
+    server::ServerShared,
+    session::{Arrived, Session},
+    stats::ConnectionStats,
+};
+
+/// Ended sessions whose late streams and datagrams are turned away at once.
+const REMEMBERED_SESSIONS: usize = 64;
+
+/// Datagrams routed before other tasks get their turn.
+pub(crate) const DATAGRAM_BATCH: usize = 256;
+
+/// Why a session request is not given to the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Answer with this status.
+    Status(u16),
+    /// Reset the CONNECT stream with this code.
+    Abort(Code, &'static str),
+}
+
+/// Where a connection lives: its driver, its event loop, its socket.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) driver: Driver,
+    pub(crate) port: Arc<Port>,
+    /// UDP port of the socket.
+    pub(crate) local_port: u16,
+}
+
+/// An HTTP/3 connection that speaks WebTransport.
+#[derive(Debug)]
+pub struct Connection {
+    quic: wt_quic::Connection,
+    driver: Driver,
+    port: Arc<Port>,
+    local_port: u16,
+    role: Role,
+    limits: Arc<CommonConfig>,
+    max_sessions: u64,
+    server: Option<Arc<ServerShared>>,
+    local_settings: Settings,
+    peer_settings: OnceLock<Settings>,
+    negotiated: OnceLock<Result<Dialect, Unsupported>>,
+    /// Opens with the peer's SETTINGS.
+    ready: Gate,
+    registry: Mutex<Registry<Arc<Session>, Arrived>>,
+    pub(crate) peer_streams: Mutex<PeerStreams>,
+    early_bell: Notify,
+    half_open: AtomicUsize,
+    end: OnceLock<ConnectionEnd>,
+    ended: Gate,
+    changes: WaitQueue,
+    subscriber: AtomicU64,
+    stats: ConnectionStats,
+}
+
+impl Connection {
+    /// Take over a connection whose handshake is done, and start its tasks.
+    pub(crate) fn start(
+        quic: wt_quic::Connection,
+        place: Place,
+        role: Role,
+        limits: Arc<CommonConfig>,
+        max_sessions: u64,
+        server: Option<Arc<ServerShared>>,
+    ) -> Arc<Self> {
+        let Place {
+            driver,
+            port,
+            local_port,
+        } = place;
+        let local_settings = local_settings(
+            role,
+            &LocalOptions {
+                max_sessions,
+                draft15: limits.draft15,
+                max_field_section_size: MAX_FIELD_SECTION_SIZE,
+                // WebTransport's own flow control is not spoken yet; QUIC's limits enforce the configured values.
+                initial_max_data: 0,
+                initial_max_streams_bidi: 0,
+                initial_max_streams_uni: 0,
+            },
+        );
+        let registry = Registry::new(
+            role,
+            Limits {
+                per_session: limits.max_pending_per_session,
+                total: limits.max_pending_total,
+                datagram_bytes: DATAGRAM_QUEUE_BYTES,
+                ttl: limits.pending_ttl,
+                remembered: REMEMBERED_SESSIONS,
+            },
+        );
+        let connection = Arc::new(Self {
+            quic,
+            driver: driver.clone(),
+            port,
+            local_port,
+            role,
+            limits,
+            max_sessions,
+            server,
+            local_settings,
+            peer_settings: OnceLock::new(),
+            negotiated: OnceLock::new(),
+            ready: Gate::default(),
+            registry: Mutex::new(registry),
+            peer_streams: Mutex::new(PeerStreams::new(role)),
+            early_bell: Notify::new(),
+            half_open: AtomicUsize::new(0),
+            end: OnceLock::new(),
+            ended: Gate::default(),
+            changes: WaitQueue::default(),
+            subscriber: AtomicU64::new(0),
+            stats: ConnectionStats::default(),
+        });
+        connection.stats.established_at.set_once();
+        connection.touch();
+        driver.spawn(supervise(connection.clone()));
+        driver.spawn(send_control_stream(connection.clone()));
+        driver.spawn(incoming::accept_uni(connection.clone()));
+        driver.spawn(incoming::accept_bi(connection.clone()));
+        driver.spawn(incoming::read_datagrams(connection.clone()));
+        connection
+    }
+
+    /// quinn's connection.
+    pub fn quic(&self) -> &wt_quic::Connection {
+        &self.quic
+    }
+
+    /// Who runs its tasks.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// This side's role.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The draft that both sides speak; None before the peer's SETTINGS, or if there is none.
+    pub fn dialect(&self) -> Option<Dialect> {
+        self.negotiated.get()?.as_ref().ok().copied()
+    }
+
+    /// The peer's SETTINGS.
+    pub fn peer_settings(&self) -> Option<&Settings> {
+        self.peer_settings.get()
+    }
+
+    /// This side's address: the interface the peer reaches, where the system tells, and the socket's port.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        let ip = self.quic.local_ip()?.to_canonical();
+        Some(SocketAddr::new(ip, self.local_port))
+    }
+
+    /// The peer's address.
+    pub fn remote_address(&self) -> SocketAddr {
+        canonical(self.quic.remote_address())
+    }
+
+    /// Counters that QUIC does not keep.
+    pub fn stats(&self) -> &ConnectionStats {
+        &self.stats
+    }
+
+    /// What the early buffers dropped: (streams, datagrams).
+    pub fn early_drops(&self) -> (u64, u64) {
+        let counters = self.registry.lock().counters();
+        (
+            counters.streams_rejected + counters.streams_expired + counters.streams_late,
+            counters.datagrams_dropped + counters.datagrams_expired + counters.datagrams_late,
+        )
+    }
+
+    /// Sessions that are not over.
+    pub fn session_count(&self) -> usize {
+        self.registry.lock().len()
+    }
+
+    /// How the connection ended; None while it lives.
+    pub fn end(&self) -> Option<&ConnectionEnd> {
+        if self.end.get().is_none() {
+            let reason = self.quic.close_reason()?;
+            let _ = self.end.set(ConnectionEnd::new(&reason));
+        }
+        self.end.get()
+    }
+
+    /// Ring this token when the SETTINGS arrive and when the connection ends.
+    pub fn subscribe(&self, token: Token) {
+        self.subscriber.store(token.0, Release);
+    }
+
+    /// Ready once the connection has ended.
+    pub fn closed(self: &Arc<Self>) -> Box<dyn WaitPoint> {
+        wait_point(self.clone(), |this| &this.changes, |this| this.ended.is_open())
+    }
+
+    /// Wait for the peer's SETTINGS, or the end of the connection. Cancel safe.
+    pub async fn settings_received(&self) -> Result<Dialect, Unready> {
+        let _ = select(self.ready.passed(), self.ended.passed()).await;
+        match self.negotiated.get() {
+            Some(Ok(dialect)) => Ok(*dialect),
+            Some(Err(unsupported)) => Err(Unready::Unsupported(*unsupported)),
+            None => Err(Unready::Ended(self.end_now())),
+        }
+    }
+
+    /// Client: send an extended CONNECT.
+    pub fn request_session(
+        self: &Arc<Self>,
+        authority: String,
+        path: String,
+        headers: HeaderList,
+    ) -> Result<Arc<Session>, OpenError> {
+        let dialect = self.dialect().ok_or(OpenError::SessionClosed(None))?;
+        let opened = wt_quic::try_open_bi(&self.quic, Code::H3_REQUEST_CANCELLED.0);
+        let Some(Ok((send, recv))) = opened else {
+            return Err(OpenError::SessionClosed(None));
+        };
+        let id = send.id();
+        let request = ConnectRequest::new(dialect, authority, path, headers);
+        let machine = wt_proto::session::Session::client(id, &request, MAX_FIELD_SECTION_SIZE);
+        let session = Session::new(id, self.clone());
+        session.set_request(request);
+        self.adopt(&session);
+        self.driver.spawn(connect_stream::run(
+            session.clone(),
+            machine,
+            ConnectStream { send, recv },
+            Bytes::new(),
+        ));
+        Ok(session)
+    }
+
+    /// Send CONNECTION_CLOSE. The first close wins.
+    pub fn close(&self, code: u64, reason: &str) {
+        let _ = self.end.set(ConnectionEnd {
+            code,
+            reason: reason.to_owned(),
+            by: Initiator::Local,
+            cause: "closed",
+        });
+        let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
+        self.quic.close(code, reason.as_bytes());
+    }
+
+    /// Wait until the connection has ended on this side; the close packet is then with the socket. Cancel safe.
+    pub async fn lost(&self) {
+        self.ended.passed().await;
+    }
+
+    // For the I/O tasks.
+
+    pub(crate) fn port(&self) -> &Port {
+        &self.port
+    }
+
+    pub(crate) fn limits(&self) -> &CommonConfig {
+        &self.limits
+    }
+
+    /// Application data moved.
+    pub(crate) fn touch(&self) {
+        self.stats.last_activity.touch();
+    }
+
+    pub(crate) fn end_now(&self) -> ConnectionEnd {
+        self.end().cloned().unwrap_or_else(|| ConnectionEnd {
+            code: 0,
+            reason: "the connection is closing".into(),
+            by: Initiator::Transport,
+            cause: "lost",
+        })
+    }
+
+    /// An error of connection width.
+    pub(crate) fn fail(&self, error: &ConnectionError) {
+        self.stats.protocol_errors.add(1);
+        if let Some(server) = &self.server {
+            server.stats.protocol_errors.add(1);
+        }
+        tracing::debug!(%error, peer = %self.remote_address(), "closing the connection");
+        self.close(error.code.0, error.reason);
+    }
+
+    /// Count one more stream whose header is not known; false when there are too many.
+    pub(crate) fn admit_half_open(&self) -> bool {
+        let admitted = self.half_open.fetch_add(1, AcqRel) < crate::config::MAX_HALF_OPEN_STREAMS;
+        if !admitted {
+            self.half_open.fetch_sub(1, AcqRel);
+            self.stats.streams_rejected.add(1);
+        }
+        admitted
+    }
+
+    pub(crate) fn leave_half_open(&self) {
+        self.half_open.fetch_sub(1, AcqRel);
+    }
+
+    /// Give a stream to its session, keep it for one that is still unknown, or turn it away.
+    pub(crate) fn route_stream(&self, session: u64, arrived: Arrived) -> Option<(Arc<Session>, Arrived)> {
+        let route = self.registry.lock().stream(session, arrived, Instant::now());
+        match route {
+            StreamRoute::Deliver(session, arrived) => return Some((session, arrived)),
+            StreamRoute::Buffered => self.early_bell.notify_one(),
+            StreamRoute::Reject(arrived, code) => {
+                self.stats.streams_rejected.add(1);
+                reject(arrived, code);
+            }
+        }
+        None
+    }
+
+    /// Give datagrams to their sessions; `batch` is emptied.
+    pub(crate) fn route_datagrams(&self, batch: &mut Vec<Bytes>) -> Result<(), ConnectionError> {
+        self.touch();
+        let now = Instant::now();
+        let mut run: Vec<Bytes> = Vec::with_capacity(batch.len());
+        let mut current: Option<Arc<Session>> = None;
+        let mut buffered = false;
+        for packet in batch.drain(..) {
+            let (id, payload) = datagram::decode(packet)?;
+            if current.as_ref().is_none_or(|session| session.id() != id)
+                && let Some(session) = current.take()
+            {
+                session.push_datagrams(&mut run);
+            }
+            if current.is_some() {
+                run.push(payload);
+                continue;
+            }
+            let route = self.registry.lock().datagram(id, payload, now);
+            match route {
+                DatagramRoute::Deliver(session, payload) => {
+                    run.push(payload);
+                    current = Some(session);
+                }
+                DatagramRoute::Buffered => buffered = true,
+                DatagramRoute::Dropped => self.stats.datagrams_dropped.add(1),
+            }
+        }
+        if let Some(session) = current {
+            session.push_datagrams(&mut run);
+        }
+        if buffered {
+            self.early_bell.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Let what has arrived find its session before that session ends: datagrams at once, streams in the two turns that
+    /// accepting and reading a header take.
+    pub(crate) async fn settle(&self) {
+        let mut batch = Vec::new();
+        for _ in 0..3 {
+            while let Some(Ok(packet)) = poll_once(self.quic.read_datagram()).await {
+                batch.push(packet);
+            }
+            // An error here is found by the reader too, with the next datagram.
+            let _ = self.route_datagrams(&mut batch);
+            yield_now().await;
+        }
+    }
+
+    /// A request stream of the peer (server), whose first bytes are `first`.
+    pub(crate) async fn serve_request(self: Arc<Self>, stream: ConnectStream, first: Bytes) {
+        // Draft-16 section 3.1: a server MUST NOT process a request before the client's SETTINGS.
+        let _ = select(self.ready.passed(), self.ended.passed()).await;
+        let id = stream.recv.id();
+        let machine = wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE);
+        connect_stream::run(Session::new(id, self), machine, stream, first).await;
+    }
+
+    /// A valid WebTransport request arrived (server).
+    pub(crate) fn deliver_request(&self, session: &Arc<Session>, request: ConnectRequest) -> Result<(), Refusal> {
+        let Some(server) = &self.server else {
+            return Err(Refusal::Status(501));
+        };
+        // Draft-16 section 3.1: without the required settings all sessions are malformed.
+        let refusal = match self.dialect() {
+            None => Some(Refusal::Abort(
+                Code::H3_MESSAGE_ERROR,
+                "the client's SETTINGS do not allow WebTransport",
+            )),
+            Some(dialect) if !request.agrees_with(dialect) => Some(Refusal::Status(400)),
+            // Draft-16 section 3.4: surplus sessions MUST be reset with H3_REQUEST_REJECTED.
+            Some(_) if self.session_count() as u64 >= self.max_sessions => Some(Refusal::Abort(
+                Code::H3_REQUEST_REJECTED,
+                "this connection carries its number of sessions already",
+            )),
+            Some(_) => None,
+        };
+        if let Some(refusal) = refusal {
+            server.stats.requests_rejected.add(1);
+            return Err(refusal);
+        }
+        session.set_request(request);
+        self.adopt(session);
+        server.push_request(session.clone()).map_err(|()| Refusal::Status(503))
+    }
+
+    pub(crate) fn count_plain_request(&self) {
+        if let Some(server) = &self.server {
+            server.stats.requests_rejected.add(1);
+        }
+    }
+
+    /// Register a session and give it what arrived before it.
+    fn adopt(&self, session: &Arc<Session>) {
+        let early = self.registry.lock().insert(session.id(), session.clone());
+        session.spawn_datagram_pump();
+        for arrived in early.streams {
+            let (recv, quic) = session.arrive(arrived);
+            self.driver.spawn(crate::recv_stream::pump(recv, quic));
+        }
+        session.push_datagrams(&mut early.datagrams.into_iter().collect());
+    }
+
+    /// A session is over: late streams and datagrams of it are turned away from now on.
+    pub(crate) fn forget(&self, id: u64) {
+        let early = self.registry.lock().discard(id);
+        early
+            .streams
+            .into_iter()
+            .for_each(|arrived| reject(arrived, Code::WT_SESSION_GONE));
+        self.changed();
+    }
+
+    pub(crate) fn handle_control(&self, event: ControlEvent) {
+        match event {
+            ControlEvent::Settings(settings) => {
+                let _ = self
+                    .negotiated
+                    .set(negotiate(self.role, &self.local_settings, &settings));
+                let _ = self.peer_settings.set(settings);
+                self.ready.open();
+                self.changed();
+            }
+            // Draft-16 section 4.7: GOAWAY is a hint to wind down, as WT_DRAIN_SESSION is.
+            ControlEvent::Goaway(_) => {
+                let sessions: Vec<_> = self
+                    .registry
+                    .lock()
+                    .iter()
+                    .map(|(_, session)| session.clone())
+                    .collect();
+                sessions.iter().for_each(|session| session.set_draining());
+            }
+            // RFC 9218: a hint that may be ignored.
+            ControlEvent::PriorityUpdate { .. } => {}
+        }
+    }
+
+    fn changed(&self) {
+        self.changes.notify_all(&self.port);
+        let token = self.subscriber.load(Acquire);
+        if token != 0 {
+            self.port.ring(Token(token));
+        }
+    }
+
+    /// Streams that wait for a header; for tests and diagnostics.
+    pub fn half_open_streams(&self) -> usize {
+        self.half_open.load(Relaxed)
+    }
+}
+
+/// Why a connection cannot carry sessions.
+#[derive(Debug, Clone)]
+pub enum Unready {
+    /// The peer's SETTINGS name no dialect of ours.
+    Unsupported(Unsupported),
+    /// It ended before the SETTINGS came.
+    Ended(ConnectionEnd),
+}
+
+fn reject(arrived: Arrived, code: Code) {
+    let Arrived { send, mut recv, .. } = arrived;
+    recv.stop(code.0);
+    if let Some(mut send) = send {
+        send.reset(code.0);
+    }
+}
+
+/// Wait for the end of the connection; meanwhile turn away what waited too long for its session.
+async fn supervise(connection: Arc<Connection>) {
+    let expiry = async {
+        loop {
+            let next = connection.registry.lock().next_timeout();
+            let timer = async {
+                match next {
+                    Some(at) => {
+                        connection
+                            .driver
+                            .sleep(at.saturating_duration_since(Instant::now()))
+                            .await
+                    }
+                    None => pending().await,
+                }
+            };
+            let _ = select(connection.early_bell.notified(), timer).await;
+            let expired = connection.registry.lock().expire(Instant::now());
+            for arrived in expired {
+                connection.stats.streams_rejected.add(1);
+                reject(arrived, Code::WT_BUFFERED_STREAM_REJECTED);
+            }
+        }
+    };
+    let _: crate::driver::Either<_, ()> = select(connection.quic.closed(), expiry).await;
+    // Fills in who ended it, if it was not this side.
+    let _ = connection.end();
+    connection.stats.closed_at.set_once();
+    connection.ended.open();
+    connection.changed();
+    if let Some(server) = &connection.server {
+        server.connection_ended(&connection);
+    }
+}
+
+/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
+async fn send_control_stream(connection: Arc<Connection>) {
+    let Ok(mut send) = wt_quic::open_uni(&connection.quic, Code::H3_NO_ERROR.0).await else {
+        return;
+    };
+    let mut preface = BytesMut::new();
+    encode_control_preface(&connection.local_settings, &mut preface);
+    let mut chunks = [preface.freeze()];
+    while !chunks[0].is_empty() {
+        if send.write_chunks(&mut chunks).await.is_err() {
+            break;
+        }
+    }
+    connection.ended.passed().await;
+}
+
+/// Go to the end of the driver's queue once.
+pub(crate) async fn yield_now() {
+    let mut yielded = false;
+    std::future::poll_fn(|cx| {
+        if std::mem::replace(&mut yielded, true) {
+            return std::task::Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        std::task::Poll::Pending
+    })
+    .await;
+}

@@ -1,0 +1,130 @@
+//! Who runs the I/O tasks: a thread of its own, or the event loop's thread.
+//!
+//! Everything in this crate asks its [`Driver`] for tasks, timers and sockets and never calls tokio's spawn or timers
+//! itself; that is what makes the two interchangeable. The trait behind it is quinn's own `Runtime`.
+
+pub mod event_loop;
+pub mod thread;
+
+use std::{
+    fmt::Debug,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use quinn::{AsyncTimer, Runtime};
+
+/// The two ways of running I/O.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DriverKind {
+    /// quinn is polled on the event loop's own thread: half the round-trip time, but user code that blocks the loop
+    /// delays acknowledgements.
+    Loop,
+    /// quinn runs on the I/O thread: immune to busy user code, two cross-thread wakes per round trip.
+    Thread,
+}
+
+impl DriverKind {
+    /// The name used in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loop => "loop",
+            Self::Thread => "thread",
+        }
+    }
+}
+
+/// A handle on one driver; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Driver {
+    kind: DriverKind,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl Driver {
+    pub(crate) fn new(kind: DriverKind, runtime: Arc<dyn Runtime>) -> Self {
+        Self { kind, runtime }
+    }
+
+    /// Which of the two this is.
+    pub fn kind(&self) -> DriverKind {
+        self.kind
+    }
+
+    /// Run a future to its end in the background.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        self.runtime.spawn(Box::pin(future));
+    }
+
+    /// A timer that fires once, `after` from now.
+    pub fn sleep(&self, after: Duration) -> Sleep {
+        Sleep(self.runtime.new_timer(Instant::now() + after))
+    }
+
+    /// `future`, or None when it takes longer than `limit`.
+    pub async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        match select(future, self.sleep(limit)).await {
+            Either::Left(value) => Some(value),
+            Either::Right(()) => None,
+        }
+    }
+
+    /// A quinn endpoint on `socket`, driven by this driver.
+    pub fn endpoint(
+        &self,
+        socket: std::net::UdpSocket,
+        config: quinn::EndpointConfig,
+        server: Option<quinn::ServerConfig>,
+    ) -> io::Result<quinn::Endpoint> {
+        quinn::Endpoint::new(config, server, socket, self.runtime.clone())
+    }
+}
+
+/// Future of [`Driver::sleep`].
+#[derive(Debug)]
+pub struct Sleep(Pin<Box<dyn AsyncTimer>>);
+
+impl Future for Sleep {
+    type Output = ();
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.as_mut().poll(cx)
+    }
+}
+
+/// Which of two futures came first.
+#[derive(Debug)]
+pub enum Either<L, R> {
+    /// The first one.
+    Left(L),
+    /// The second one.
+    Right(R),
+}
+
+/// Wait for the first of two futures; the other is dropped. The first wins a tie.
+pub async fn select<A: Future, B: Future>(a: A, b: B) -> Either<A::Output, B::Output> {
+    let mut a = std::pin::pin!(a);
+    let mut b = std::pin::pin!(b);
+    std::future::poll_fn(|cx| {
+        if let Poll::Ready(value) = a.as_mut().poll(cx) {
+            return Poll::Ready(Either::Left(value));
+        }
+        b.as_mut().poll(cx).map(Either::Right)
+    })
+    .await
+}
+
+/// Poll a future once; None when it is not ready.
+pub(crate) async fn poll_once<F: Future>(future: F) -> Option<F::Output> {
+    let mut future = std::pin::pin!(future);
+    std::future::poll_fn(|cx| {
+        Poll::Ready(match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Some(value),
+            Poll::Pending => None,
+        })
+    })
+    .await
+}

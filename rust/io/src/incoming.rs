@@ -1,0 +1,207 @@
+//! What a peer sends that is not yet anybody's: new streams and datagrams.
+//!
+//! Streams are never accepted one after the other: each gets a task that reads its header and then becomes the pump of its
+//! receiving half, so a silent stream holds up nobody (RFC 9114 section 6.2). Half-read headers are bounded by number
+//! and time.
+
+use std::{future::Future, sync::Arc};
+
+use bytes::Bytes;
+use wt_proto::{
+    dialect::Role,
+    error::ConnectionError,
+    error_code::Code,
+    stream_header::{BiHeaderParser, BiStream, UniHeaderParser, UniStream},
+};
+use wt_quic::{ReadError, RecvStream, SendStream};
+
+use crate::{
+    config::STREAM_HEADER_TIMEOUT,
+    connect_stream::ConnectStream,
+    connection::{Connection, DATAGRAM_BATCH, yield_now},
+    driver::{Either, poll_once, select},
+    recv_stream,
+    session::Arrived,
+};
+
+/// What a stream is turned away with that never said whose it is.
+const UNKNOWN: u64 = Code::WT_BUFFERED_STREAM_REJECTED.0;
+
+/// Accept unidirectional streams until the connection ends.
+pub(crate) async fn accept_uni(connection: Arc<Connection>) {
+    while let Ok(mut recv) = wt_quic::accept_uni(connection.quic(), UNKNOWN).await {
+        if connection.admit_half_open() {
+            connection.driver().spawn(uni_stream(connection.clone(), recv));
+        } else {
+            recv.stop(UNKNOWN);
+        }
+    }
+}
+
+/// Accept bidirectional streams until the connection ends.
+pub(crate) async fn accept_bi(connection: Arc<Connection>) {
+    while let Ok((mut send, mut recv)) = wt_quic::accept_bi(connection.quic(), UNKNOWN).await {
+        if connection.admit_half_open() {
+            connection.driver().spawn(bi_stream(connection.clone(), send, recv));
+        } else {
+            recv.stop(UNKNOWN);
+            send.reset(UNKNOWN);
+        }
+    }
+}
+
+/// Read datagrams in batches until the connection ends.
+pub(crate) async fn read_datagrams(connection: Arc<Connection>) {
+    let quic = connection.quic();
+    let mut batch = Vec::with_capacity(DATAGRAM_BATCH);
+    while let Ok(packet) = quic.read_datagram().await {
+        batch.push(packet);
+        while batch.len() < DATAGRAM_BATCH {
+            match poll_once(quic.read_datagram()).await {
+                Some(Ok(packet)) => batch.push(packet),
+                _ => break,
+            }
+        }
+        let full = batch.len() == DATAGRAM_BATCH;
+        if let Err(error) = connection.route_datagrams(&mut batch) {
+            return connection.fail(&error);
+        }
+        if full {
+            // A flood gives way to the other tasks after every batch.
+            yield_now().await;
+        }
+    }
+}
+
+async fn uni_stream(connection: Arc<Connection>, mut recv: RecvStream) {
+    let mut parser = UniHeaderParser::new();
+    let header = within(&connection, async {
+        while let Ok(Some(chunk)) = recv.read_chunk().await {
+            if let Some(header) = parser.push(chunk)? {
+                return Ok(Some(header));
+            }
+        }
+        // RFC 9114 section 6.2: a stream that ends before its type is complete is no error.
+        Ok(None)
+    })
+    .await;
+    connection.leave_half_open();
+    match header {
+        Err(error) => connection.fail(&error),
+        Ok(None) => {}
+        Ok(Some((UniStream::WebTransport { session }, rest))) => {
+            arrive(&connection, session, Arrived { send: None, recv, rest }).await;
+        }
+        Ok(Some((kind, rest))) => {
+            let opened = connection.peer_streams.lock().open(&kind);
+            let ended = match opened {
+                Err(error) => Err(error),
+                Ok(()) => match kind {
+                    UniStream::Control | UniStream::QpackEncoder | UniStream::QpackDecoder => {
+                        critical_stream(&connection, &kind, &mut recv, rest).await
+                    }
+                    _ => {
+                        // RFC 9114 section 6.2: reading of an unknown type MUST be aborted or discarded.
+                        recv.stop(Code::H3_STREAM_CREATION_ERROR.0);
+                        Ok(())
+                    }
+                },
+            };
+            if let Err(error) = ended {
+                connection.fail(&error);
+            }
+        }
+    }
+}
+
+async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: RecvStream) {
+    let mut parser = BiHeaderParser::new();
+    let header = within(&connection, async {
+        while let Ok(Some(chunk)) = recv.read_chunk().await {
+            if let Some(header) = parser.push(chunk)? {
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    })
+    .await;
+    connection.leave_half_open();
+    match header {
+        Err(error) => connection.fail(&error),
+        Ok(None) => {}
+        Ok(Some((BiStream::WebTransport { session }, rest))) => {
+            arrive(
+                &connection,
+                session,
+                Arrived {
+                    send: Some(send),
+                    recv,
+                    rest,
+                },
+            )
+            .await;
+        }
+        Ok(Some((BiStream::Request, rest))) if connection.role() == Role::Server => {
+            connection.serve_request(ConnectStream { send, recv }, rest).await;
+        }
+        // RFC 9114 section 6.1: clients MUST treat a server-initiated request stream as H3_STREAM_CREATION_ERROR.
+        Ok(Some((BiStream::Request, _))) => connection.fail(&ConnectionError {
+            code: Code::H3_STREAM_CREATION_ERROR,
+            reason: "the server opened a request stream",
+        }),
+    }
+}
+
+/// Give the stream to its session and go on as the pump of its receiving half.
+async fn arrive(connection: &Connection, session: u64, arrived: Arrived) {
+    if let Some((session, arrived)) = connection.route_stream(session, arrived) {
+        let (recv, quic) = session.arrive(arrived);
+        recv_stream::pump(recv, quic).await;
+    }
+}
+
+/// Read a control or QPACK stream until the connection ends. These streams never end before.
+async fn critical_stream(
+    connection: &Connection,
+    kind: &UniStream,
+    recv: &mut RecvStream,
+    rest: Bytes,
+) -> Result<(), ConnectionError> {
+    let mut chunk = rest;
+    loop {
+        if !chunk.is_empty() {
+            let mut streams = connection.peer_streams.lock();
+            let events = match kind {
+                UniStream::Control => streams.handle_control(chunk)?,
+                UniStream::QpackEncoder => streams.handle_encoder(&chunk).map(|()| Vec::new())?,
+                _ => streams.handle_decoder(&chunk).map(|()| Vec::new())?,
+            };
+            drop(streams);
+            events.into_iter().for_each(|event| connection.handle_control(event));
+        }
+        chunk = match recv.read_chunk().await {
+            Ok(Some(chunk)) => chunk,
+            Err(ReadError::ConnectionLost) => return Ok(()),
+            Ok(None) | Err(_) => return Err(connection.peer_streams.lock().closed(kind)),
+        };
+    }
+}
+
+/// A header within its time limit; without a timer for the usual case that it is there already.
+async fn within<T>(
+    connection: &Connection,
+    header: impl Future<Output = Result<Option<T>, ConnectionError>>,
+) -> Result<Option<T>, ConnectionError> {
+    let mut header = std::pin::pin!(header);
+    if let Some(header) = poll_once(&mut header).await {
+        return header;
+    }
+    let limit = connection.driver().sleep(STREAM_HEADER_TIMEOUT);
+    match select(header, select(limit, connection.lost())).await {
+        Either::Left(header) => header,
+        Either::Right(_) => {
+            connection.stats().streams_rejected.add(1);
+            Ok(None)
+        }
+    }
+}

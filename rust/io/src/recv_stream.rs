@@ -1,0 +1,363 @@
+//! The receiving half of a stream: bounded read-ahead on the I/O side, synchronous reads on the application's side.
+//!
+//! The pump keeps at most `stream_buffer_size` bytes (plus one batch) ready; QUIC's flow control stops the peer when nobody
+//! reads. After the session ended the pump goes on with what QUIC has received already and then ends the stream with the
+//! session's close, so that nothing that arrived is lost.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use wt_proto::error_code::{Code, to_http};
+use wt_quic::ReadError;
+
+use crate::{
+    bridge::ring::{WaitPoint, WaitQueue, wait_point},
+    driver::{Either, poll_once, select},
+    error::StreamEnd,
+    session::{Half, Session},
+};
+
+/// Chunks taken from QUIC at once: 64 packets of 1 400 bytes are 90 KiB.
+const BATCH: usize = 64;
+
+/// Every so many reads that did not wait the reader is sent through the event loop once.
+const YIELD_INTERVAL: u32 = 256;
+
+/// Where the receiving half stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecvState {
+    /// More may come.
+    Open,
+    /// The application has read the end of the stream.
+    Finished,
+    /// Reset by the peer.
+    Reset,
+    /// Stopped by this side.
+    Stopped,
+    /// The session or its connection ended first.
+    Closed,
+}
+
+impl RecvState {
+    /// The name the binding shows.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Finished => "finished",
+            Self::Reset => "reset",
+            Self::Stopped => "stopped",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// The receiving half of one stream, shared by the application and its pump.
+#[derive(Debug)]
+pub struct RecvStream {
+    id: u64,
+    session: Arc<Session>,
+    ahead: Mutex<ReadAhead>,
+    bell: Notify,
+    /// Waiters for data and for the end.
+    progress: WaitQueue,
+}
+
+#[derive(Debug, Default)]
+struct ReadAhead {
+    chunks: VecDeque<Bytes>,
+    buffered: usize,
+    bytes_read: u64,
+    hits: u32,
+    /// How it ended at the transport; the application sees it after the buffered bytes.
+    end: Option<End>,
+    /// The application has seen the end.
+    end_seen: bool,
+    stop: Option<Code>,
+    pump_waits: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum End {
+    Finished,
+    Early(StreamEnd),
+}
+
+impl RecvStream {
+    /// A stream whose first bytes, which came with its header, are `rest`; run [`pump`] with it.
+    pub(crate) fn new(id: u64, session: Arc<Session>, rest: Bytes) -> Arc<Self> {
+        let mut ahead = ReadAhead::default();
+        session.stream_unread(rest.len());
+        ahead.push(rest);
+        Arc::new(Self {
+            id,
+            session,
+            ahead: Mutex::new(ahead),
+            bell: Notify::new(),
+            progress: WaitQueue::default(),
+        })
+    }
+
+    /// The QUIC stream id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it stands, as the application sees it.
+    pub fn state(&self) -> RecvState {
+        let ahead = self.ahead.lock();
+        match &ahead.end {
+            Some(End::Finished) if ahead.end_seen => RecvState::Finished,
+            Some(End::Early(StreamEnd::Reset(_))) if ahead.chunks.is_empty() => RecvState::Reset,
+            Some(End::Early(StreamEnd::Local(_))) => RecvState::Stopped,
+            Some(End::Early(_)) if ahead.chunks.is_empty() => RecvState::Closed,
+            _ => RecvState::Open,
+        }
+    }
+
+    /// What ended the stream early.
+    pub fn end(&self) -> Option<StreamEnd> {
+        match &self.ahead.lock().end {
+            Some(End::Early(end)) => Some(end.clone()),
+            _ => None,
+        }
+    }
+
+    /// Bytes read by the application.
+    pub fn bytes_received(&self) -> u64 {
+        self.ahead.lock().bytes_read
+    }
+
+    /// Bytes that can be read without waiting.
+    pub fn buffered(&self) -> usize {
+        self.ahead.lock().buffered
+    }
+
+    /// Take up to `max` bytes as the chunks in which they arrived; an empty list is the end of the stream, None means
+    /// that there is nothing yet (or that it is time to let others run).
+    pub fn try_read(&self, max: usize) -> Result<Option<Chunks>, StreamEnd> {
+        let mut ahead = self.ahead.lock();
+        if ahead.chunks.is_empty() {
+            ahead.hits = 0;
+            let end = ahead.end.clone();
+            return match end {
+                None => Ok(None),
+                Some(End::Finished) => {
+                    ahead.end_seen = true;
+                    drop(ahead);
+                    self.progress.notify_all(self.session.port());
+                    Ok(Some(Chunks::default()))
+                }
+                Some(End::Early(end)) => Err(end),
+            };
+        }
+        ahead.hits += 1;
+        if ahead.hits.is_multiple_of(YIELD_INTERVAL) {
+            return Ok(None);
+        }
+        let taken = ahead.take(max);
+        let resume = ahead.pump_waits && ahead.buffered <= self.session.limits().stream_buffer_size / 2;
+        if resume {
+            ahead.pump_waits = false;
+        }
+        drop(ahead);
+        self.session.stream_read(taken.len);
+        if resume {
+            self.bell.notify_one();
+        }
+        Ok(Some(taken))
+    }
+
+    /// Drop what is buffered and send STOP_SENDING with an application code. Harmless when it has ended.
+    pub fn stop(&self, code: u32) {
+        let mut ahead = self.ahead.lock();
+        let dropped = ahead.clear();
+        if ahead.end.is_none() {
+            ahead.stop = Some(to_http(code));
+        }
+        if ahead.end != Some(End::Finished) || !ahead.end_seen {
+            // A finished stream that nobody read to its end counts as stopped too.
+            if !matches!(ahead.end, Some(End::Early(_))) {
+                ahead.end = Some(End::Early(StreamEnd::Local("it was stopped by this side")));
+            }
+        }
+        drop(ahead);
+        self.session.stream_read(dropped);
+        self.bell.notify_one();
+        self.progress.notify_all(self.session.port());
+    }
+
+    /// The session ended: finish with what is there.
+    pub(crate) fn session_closed(&self) {
+        self.bell.notify_one();
+    }
+
+    /// Ready when there is something to read, or the end.
+    pub fn readable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
+        wait_point(
+            self.clone(),
+            |this| &this.progress,
+            |this| {
+                let ahead = this.ahead.lock();
+                !ahead.chunks.is_empty() || ahead.end.is_some()
+            },
+        )
+    }
+
+    /// Ready when the state is no longer open.
+    pub fn ended(self: &Arc<Self>) -> Box<dyn WaitPoint> {
+        wait_point(
+            self.clone(),
+            |this| &this.progress,
+            |this| this.state() != RecvState::Open,
+        )
+    }
+
+    fn push(&self, chunks: &mut [Bytes]) {
+        let bytes: usize = chunks.iter().map(Bytes::len).sum();
+        self.session.stream_unread(bytes);
+        {
+            let mut ahead = self.ahead.lock();
+            if ahead.stop.is_some() {
+                drop(ahead);
+                self.session.stream_read(bytes);
+                return;
+            }
+            chunks.iter_mut().for_each(|chunk| ahead.push(std::mem::take(chunk)));
+        }
+        self.progress.notify_all(self.session.port());
+    }
+
+    fn finish(&self, end: End) {
+        {
+            let mut ahead = self.ahead.lock();
+            if ahead.end.is_none() {
+                ahead.end = Some(end);
+            }
+        }
+        self.progress.notify_all(self.session.port());
+    }
+}
+
+impl ReadAhead {
+    fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.buffered += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    fn take(&mut self, max: usize) -> Chunks {
+        let mut taken = Chunks::default();
+        while let Some(front) = self.chunks.front_mut() {
+            let room = max - taken.len;
+            if room == 0 {
+                break;
+            }
+            let chunk = if front.len() <= room {
+                self.chunks.pop_front()
+            } else {
+                Some(front.split_to(room))
+            };
+            let Some(chunk) = chunk else { break };
+            taken.len += chunk.len();
+            taken.list.push(chunk);
+        }
+        self.buffered -= taken.len;
+        self.bytes_read += taken.len as u64;
+        taken
+    }
+
+    fn clear(&mut self) -> usize {
+        self.chunks.clear();
+        std::mem::take(&mut self.buffered)
+    }
+}
+
+/// Bytes in the pieces in which they arrived; the reader joins them with one copy.
+#[derive(Debug, Default)]
+pub struct Chunks {
+    list: Vec<Bytes>,
+    len: usize,
+}
+
+impl Chunks {
+    /// Their sum in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether this is the end of the stream.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The pieces in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Bytes> {
+        self.list.iter()
+    }
+}
+
+/// Move a stream's data from QUIC into the read-ahead until it ends. One task per receiving half.
+pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream) {
+    let mut batch: [Bytes; BATCH] = std::array::from_fn(|_| Bytes::new());
+    let errored = loop {
+        let full = {
+            let mut ahead = stream.ahead.lock();
+            if let Some(code) = ahead.stop {
+                drop(ahead);
+                quic.stop(code.0);
+                break true;
+            }
+            ahead.pump_waits = ahead.buffered >= stream.session.limits().stream_buffer_size;
+            ahead.pump_waits
+        };
+        if full {
+            stream.bell.notified().await;
+            continue;
+        }
+        let read = if stream.session.has_ended() {
+            match poll_once(quic.read_chunks(&mut batch)).await {
+                Some(read) => read,
+                None => {
+                    // Draft-16 section 4.7: on session termination the endpoint MUST stop every receive side.
+                    quic.stop(Code::WT_SESSION_GONE.0);
+                    stream.finish(End::Early(StreamEnd::SessionClosed(
+                        stream.session.close_info_after_end().await,
+                    )));
+                    break false;
+                }
+            }
+        } else {
+            match select(quic.read_chunks(&mut batch), stream.bell.notified()).await {
+                Either::Left(read) => read,
+                Either::Right(()) => continue,
+            }
+        };
+        match read {
+            Ok(Some(count)) => stream.push(&mut batch[..count]),
+            Ok(None) => {
+                stream.finish(End::Finished);
+                break false;
+            }
+            Err(ReadError::Reset(code)) if code == Code::WT_SESSION_GONE.0 => {
+                // The peer's way to say that the session ended; the CLOSE that says why may still be under way.
+                let info = stream.session.close_info_or_gone().await;
+                stream.finish(End::Early(StreamEnd::SessionClosed(info)));
+                break false;
+            }
+            Err(ReadError::Reset(code)) => {
+                stream.finish(End::Early(StreamEnd::Reset(code)));
+                break true;
+            }
+            Err(ReadError::ConnectionLost | ReadError::Closed) => {
+                let info = stream.session.close_info_after_end().await;
+                stream.finish(End::Early(StreamEnd::SessionClosed(info)));
+                break false;
+            }
+        }
+    };
+    stream.session.recv_half_done(stream.id, errored);
+    stream.session.release(stream.id, Half::Recv);
+}

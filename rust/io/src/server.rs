@@ -1,0 +1,309 @@
+//! Listening: one bound port, its handshakes, and the queue of what the application accepts.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{
+        Arc, Weak,
+        atomic::{
+            AtomicBool, AtomicUsize,
+            Ordering::{AcqRel, Acquire, Release},
+        },
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use quinn::crypto::rustls::QuicServerConfig;
+use wt_proto::{dialect::Role, error_code::Code};
+
+use crate::{
+    bridge::{
+        port::Port,
+        ring::{WaitPoint, WaitQueue, wait_point},
+    },
+    config::{MAX_PENDING_REQUESTS, ServerConfig, Side, canonical},
+    connection::{Connection, Place},
+    driver::Driver,
+    endpoint,
+    error::{ListenError, TlsConfigError},
+    gate::Gate,
+    session::Session,
+    stats::ServerStats,
+    tls,
+};
+
+/// Sessions at once on one connection without WebTransport flow control: draft-16 section 3.4 allows one. SETTINGS tell older
+/// dialects the same number.
+const MAX_SESSIONS_WITHOUT_FLOW_CONTROL: u64 = 1;
+
+/// How long a closing server waits for its connections to be forgotten.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Something for the application.
+#[derive(Debug)]
+pub enum Accepted {
+    /// A new connection; its sessions come after it.
+    Connection(Arc<Connection>),
+    /// A session request that waits for an answer.
+    Request(Arc<Session>),
+}
+
+/// A bound server.
+#[derive(Debug)]
+pub struct Server {
+    endpoint: quinn::Endpoint,
+    driver: Driver,
+    address: SocketAddr,
+    shared: Arc<ServerShared>,
+}
+
+/// What a server's connections see of it.
+#[derive(Debug)]
+pub struct ServerShared {
+    port: Arc<Port>,
+    queue: Mutex<VecDeque<Accepted>>,
+    acceptable: WaitQueue,
+    connections: Mutex<Vec<Weak<Connection>>>,
+    /// Handshakes and connections.
+    active: AtomicUsize,
+    closed: AtomicBool,
+    /// Opens when the port is released.
+    released: Gate,
+    /// Counters.
+    pub stats: ServerStats,
+}
+
+impl Server {
+    /// Load the certificate, resolve, bind, accept.
+    pub async fn listen(
+        driver: Driver,
+        port: Arc<Port>,
+        config: ServerConfig,
+        host: String,
+        number: u16,
+    ) -> Result<Arc<Self>, ListenError> {
+        let tls = QuicServerConfig::try_from(tls::server(&config)?)
+            .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
+        let mut crypto = quinn::ServerConfig::with_crypto(Arc::new(tls));
+        crypto.transport_config(config.common.transport(Side::Server));
+        let failed = |reason: String| ListenError::Bind {
+            address: format!("{host}:{number}"),
+            reason,
+        };
+        let addresses = endpoint::resolve(&host, number)
+            .await
+            .map_err(|error| failed(error.to_string()))?;
+        let mut last = failed("the name has no address".into());
+        for address in prefer_v4(addresses) {
+            let socket = match endpoint::socket(address, address.ip().is_unspecified()) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    last = failed(explain(&error));
+                    continue;
+                }
+            };
+            let endpoint = driver
+                .endpoint(socket, endpoint::config(), Some(crypto))
+                .map_err(|error| failed(error.to_string()))?;
+            endpoint::remember(&endpoint);
+            let address = canonical(endpoint.local_addr().map_err(|error| failed(error.to_string()))?);
+            let shared = Arc::new(ServerShared {
+                port,
+                queue: Mutex::default(),
+                acceptable: WaitQueue::default(),
+                connections: Mutex::default(),
+                active: AtomicUsize::new(0),
+                closed: AtomicBool::new(false),
+                released: Gate::default(),
+                stats: ServerStats::default(),
+            });
+            driver.spawn(accept(
+                endpoint.clone(),
+                driver.clone(),
+                shared.clone(),
+                Arc::new(config),
+            ));
+            return Ok(Arc::new(Self {
+                endpoint,
+                driver,
+                address,
+                shared,
+            }));
+        }
+        Err(last)
+    }
+
+    /// Who runs it.
+    pub fn driver(&self) -> &Driver {
+        &self.driver
+    }
+
+    /// The address it listens on, with the real port.
+    pub fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Counters.
+    pub fn stats(&self) -> &ServerStats {
+        &self.shared.stats
+    }
+
+    /// Connections that live.
+    pub fn connection_count(&self) -> usize {
+        self.shared
+            .connections
+            .lock()
+            .iter()
+            .filter(|connection| connection.strong_count() > 0)
+            .count()
+    }
+
+    /// The next new connection or session request; `Err` once the server is closed and nothing is left.
+    pub fn try_accept(&self) -> Result<Option<Accepted>, Closed> {
+        match self.shared.queue.lock().pop_front() {
+            Some(accepted) => Ok(Some(accepted)),
+            None if self.shared.closed.load(Acquire) => Err(Closed),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether somebody waits already.
+    pub fn has_accept_waiters(&self) -> bool {
+        self.shared.acceptable.has_waiters()
+    }
+
+    /// Ready when `try_accept` has something, or the server is closed.
+    pub fn acceptable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
+        wait_point(
+            self.shared.clone(),
+            |this| &this.acceptable,
+            |this| !this.queue.lock().is_empty() || this.closed.load(Acquire),
+        )
+    }
+
+    /// Stop accepting, close every connection and release the port. Idempotent; cancel safe.
+    pub async fn close(self: Arc<Self>) {
+        if !self.shared.closed.swap(true, AcqRel) {
+            self.endpoint
+                .close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
+            endpoint::forget(&self.endpoint);
+            let connections: Vec<_> = std::mem::take(&mut *self.shared.connections.lock());
+            for connection in connections.iter().filter_map(Weak::upgrade) {
+                connection.close(Code::H3_NO_ERROR.0, "the server is shutting down");
+                connection.lost().await;
+            }
+            self.shared.acceptable.notify_all(&self.shared.port);
+            // Closed connections answer late packets for three probe timeouts (RFC 9000 section 10.2), then they are gone.
+            self.driver.timeout(RELEASE_TIMEOUT, self.endpoint.wait_idle()).await;
+            // Handles of the application keep the endpoint alive, but not the port. quinn keeps the last but one socket
+            // until a packet arrives, so it takes two throw-away ones.
+            for _ in 0..2 {
+                if let Ok(substitute) = endpoint::client_socket() {
+                    let _ = self.endpoint.rebind(substitute);
+                }
+            }
+            self.shared.released.open();
+        }
+        self.shared.released.passed().await;
+    }
+}
+
+/// The server is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed;
+
+impl ServerShared {
+    /// A session request; an error when too many wait.
+    pub(crate) fn push_request(&self, session: Arc<Session>) -> Result<(), ()> {
+        {
+            let mut queue = self.queue.lock();
+            if queue.len() >= MAX_PENDING_REQUESTS || self.closed.load(Acquire) {
+                self.stats.requests_rejected.add(1);
+                return Err(());
+            }
+            queue.push_back(Accepted::Request(session));
+        }
+        self.acceptable.notify_one(&self.port);
+        Ok(())
+    }
+
+    pub(crate) fn connection_ended(&self, ended: &Arc<Connection>) {
+        self.connections
+            .lock()
+            .retain(|connection| connection.upgrade().is_some_and(|live| !Arc::ptr_eq(&live, ended)));
+    }
+
+    fn push_connection(&self, connection: Arc<Connection>) {
+        self.connections.lock().push(Arc::downgrade(&connection));
+        self.queue.lock().push_back(Accepted::Connection(connection));
+        self.acceptable.notify_one(&self.port);
+    }
+}
+
+/// Counts a handshake or connection for as long as it lives.
+struct Active(Arc<ServerShared>);
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.0.active.fetch_sub(1, Release);
+    }
+}
+
+/// Take connection attempts until the endpoint is closed.
+async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerShared>, config: Arc<ServerConfig>) {
+    let limits = Arc::new(config.common.clone());
+    let place = Place {
+        driver: driver.clone(),
+        port: shared.port.clone(),
+        local_port: endpoint.local_addr().map_or(0, |address| address.port()),
+    };
+    while let Some(incoming) = endpoint.accept().await {
+        if shared.active.fetch_add(1, AcqRel) >= config.max_connections {
+            shared.active.fetch_sub(1, Release);
+            shared.stats.connections_rejected.add(1);
+            // The peer sees CONNECTION_REFUSED at once instead of a timeout.
+            incoming.refuse();
+            continue;
+        }
+        let active = Active(shared.clone());
+        let (place, limits) = (place.clone(), limits.clone());
+        let max_sessions = MAX_SESSIONS_WITHOUT_FLOW_CONTROL.min(config.max_sessions);
+        driver.spawn(async move {
+            let shared = &active.0;
+            let handshake = match incoming.accept() {
+                Ok(connecting) => connecting.await,
+                Err(error) => Err(error),
+            };
+            let Ok(quic) = handshake else {
+                return shared.stats.handshakes_failed.add(1);
+            };
+            if shared.closed.load(Acquire) {
+                return quic.close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
+            }
+            shared.stats.connections_accepted.add(1);
+            let connection = Connection::start(quic, place, Role::Server, limits, max_sessions, Some(shared.clone()));
+            shared.push_connection(connection.clone());
+            connection.lost().await;
+        });
+    }
+}
+
+fn quinn_code(code: Code) -> quinn::VarInt {
+    quinn::VarInt::from_u64(code.0).unwrap_or(quinn::VarInt::MAX)
+}
+
+/// A name such as `localhost` listens on IPv4, as in 0.8.1, where clients of any kind reach it.
+fn prefer_v4(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    addresses.sort_by_key(SocketAddr::is_ipv6);
+    addresses
+}
+
+fn explain(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::AddrInUse => "the port is in use by another program".into(),
+        std::io::ErrorKind::PermissionDenied => "no permission: ports below 1024 need privileges".into(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address".into(),
+        _ => error.to_string(),
+    }
+}

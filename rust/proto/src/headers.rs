@@ -1,0 +1,387 @@
+//! The extended CONNECT request and its response (RFC 9114 section 4, RFC 8441, RFC 9220, §3.2).
+//!
+//! What passes `decode` is valid: a half-validated message never reaches the application. Every fault of a message is
+//! H3_MESSAGE_ERROR on its stream (RFC 9114 4.1.2); only a section that cannot be decoded ends the connection.
+
+use bytes::BytesMut;
+
+use crate::codec::{self, Field};
+use crate::dialect::{Dialect, TOKEN, TOKEN_D15};
+use crate::error::{Error, StreamError};
+use crate::error_code::Code;
+use crate::frame;
+
+/// Header fields in order: lower-case names, no pseudo-headers.
+pub type HeaderList = Vec<(String, String)>;
+
+/// A valid WebTransport request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectRequest {
+    /// Host, and port when it is not 443.
+    pub authority: String,
+    /// Path and query.
+    pub path: String,
+    /// The value of `:protocol`: one of the two WebTransport tokens.
+    pub protocol: String,
+    /// All other fields.
+    pub headers: HeaderList,
+}
+
+/// A valid request of any kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Extended CONNECT with a WebTransport token.
+    WebTransport(ConnectRequest),
+    /// Anything else, with as much as is needed to answer it.
+    Other {
+        /// `:method`.
+        method: String,
+        /// `:path`; empty for a plain CONNECT.
+        path: String,
+        /// `:protocol` of an extended CONNECT for something else.
+        protocol: Option<String>,
+    },
+}
+
+/// A valid response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Response {
+    /// 100 to 599.
+    pub status: u16,
+    /// All other fields.
+    pub headers: HeaderList,
+}
+
+impl ConnectRequest {
+    /// A request in the given dialect. Adds the header that draft-02 wants.
+    pub fn new(
+        dialect: Dialect,
+        authority: impl Into<String>,
+        path: impl Into<String>,
+        mut headers: HeaderList,
+    ) -> Self {
+        if dialect.has_draft02_header() {
+            set_default(&mut headers, DRAFT02_REQUEST, "1");
+        }
+        ConnectRequest {
+            authority: authority.into(),
+            path: path.into(),
+            protocol: dialect.token().to_owned(),
+            headers,
+        }
+    }
+
+    /// Appends the HEADERS frame.
+    pub fn encode_frame(&self, out: &mut BytesMut) {
+        let pseudo = [
+            (":method", "CONNECT"),
+            (":scheme", "https"),
+            (":authority", self.authority.as_str()),
+            (":path", self.path.as_str()),
+            (":protocol", self.protocol.as_str()),
+        ];
+        encode(&pseudo, &self.headers, out);
+    }
+
+    /// The Origin header.
+    pub fn origin(&self) -> Option<&str> {
+        find(&self.headers, "origin")
+    }
+
+    /// Whether the token agrees with the dialect of the connection: §9.1, `webtransport-h3` with draft-15 and later
+    /// only.
+    pub fn agrees_with(&self, dialect: Dialect) -> bool {
+        self.protocol == dialect.token()
+    }
+
+    /// Whether the client asked in the words of draft-02.
+    pub fn has_draft02_header(&self) -> bool {
+        find(&self.headers, DRAFT02_REQUEST) == Some("1")
+    }
+}
+
+impl Request {
+    /// Decodes and validates a field section of at most `max_size` bytes, counted with 32 per field.
+    ///
+    /// # Errors
+    ///
+    /// H3_MESSAGE_ERROR or H3_EXCESSIVE_LOAD on the stream; QPACK_DECOMPRESSION_FAILED for the connection.
+    pub fn decode(field_section: &[u8], max_size: u64) -> Result<Request, Error> {
+        let (pseudo, headers) = Pseudo::split(codec::decode_fields(field_section, max_size)?)?;
+        Ok(pseudo.into_request(headers)?)
+    }
+}
+
+impl Response {
+    /// A response.
+    pub fn new(status: u16, headers: HeaderList) -> Self {
+        Response { status, headers }
+    }
+
+    /// Appends the HEADERS frame.
+    pub fn encode_frame(&self, out: &mut BytesMut) {
+        let status = self.status.to_string();
+        encode(&[(":status", status.as_str())], &self.headers, out);
+    }
+
+    /// Decodes and validates a field section of at most `max_size` bytes, counted with 32 per field.
+    ///
+    /// # Errors
+    ///
+    /// As [`Request::decode`].
+    pub fn decode(field_section: &[u8], max_size: u64) -> Result<Response, Error> {
+        let (pseudo, headers) = Pseudo::split(codec::decode_fields(field_section, max_size)?)?;
+        Ok(pseudo.into_response(headers)?)
+    }
+}
+
+/// Checks fields that the application wants to send by the rules for received ones.
+///
+/// # Errors
+///
+/// Names the rule that a field breaks. Sending it would make the message malformed for the peer.
+pub fn check_fields(headers: &HeaderList) -> Result<(), &'static str> {
+    headers.iter().try_for_each(|(name, value)| {
+        if name.starts_with(':') {
+            return Err("pseudo-header among the headers");
+        }
+        check_field(name.as_bytes(), value.as_bytes())
+    })
+}
+
+/// Adds a field unless the application set it.
+pub(crate) fn set_default(headers: &mut HeaderList, name: &str, value: &str) {
+    if find(headers, name).is_none() {
+        headers.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
+    headers
+        .iter()
+        .find(|(known, _)| known == name)
+        .map(|(_, value)| value.as_str())
+}
+
+fn encode(pseudo: &[(&str, &str)], headers: &HeaderList, out: &mut BytesMut) {
+    // RFC 9114 4.2: names MUST be lower-case; the application may not know.
+    let lower: Vec<String> = headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let fields = lower
+        .iter()
+        .zip(headers)
+        .map(|(name, (_, value))| (name.as_str(), value.as_str()));
+    let section = codec::encode_fields(pseudo.iter().copied().chain(fields));
+    frame::headers_frame(&section, out);
+}
+
+/// The pseudo-headers of one message.
+#[derive(Default)]
+struct Pseudo {
+    method: Option<String>,
+    scheme: Option<String>,
+    authority: Option<String>,
+    path: Option<String>,
+    protocol: Option<String>,
+    status: Option<String>,
+}
+
+impl Pseudo {
+    /// Parts pseudo-headers from headers and checks each field on its own.
+    fn split(fields: Vec<Field>) -> Result<(Pseudo, HeaderList), StreamError> {
+        let mut pseudo = Pseudo::default();
+        let mut headers = HeaderList::with_capacity(fields.len());
+        for (name, value) in fields {
+            if name.first() != Some(&b':') {
+                check_field(&name, &value).map_err(malformed)?;
+                headers.push((text(name), text(value)));
+                continue;
+            }
+            // RFC 9114 4.3: pseudo-headers MUST come before all other fields.
+            if !headers.is_empty() {
+                return Err(malformed("pseudo-header after a header"));
+            }
+            check_value(&value).map_err(malformed)?;
+            let slot = pseudo.slot(&name).ok_or(malformed("unknown pseudo-header"))?;
+            if slot.replace(text(value)).is_some() {
+                return Err(malformed("repeated pseudo-header"));
+            }
+        }
+        Ok((pseudo, headers))
+    }
+
+    fn slot(&mut self, name: &[u8]) -> Option<&mut Option<String>> {
+        match name {
+            b":method" => Some(&mut self.method),
+            b":scheme" => Some(&mut self.scheme),
+            b":authority" => Some(&mut self.authority),
+            b":path" => Some(&mut self.path),
+            b":protocol" => Some(&mut self.protocol),
+            b":status" => Some(&mut self.status),
+            _ => None,
+        }
+    }
+
+    fn into_request(self, headers: HeaderList) -> Result<Request, StreamError> {
+        // RFC 9114 4.3: pseudo-headers of responses MUST NOT appear in requests.
+        if self.status.is_some() {
+            return Err(malformed(":status in a request"));
+        }
+        self.check_authority(&headers)?;
+        let method = self.method.ok_or(malformed("request without :method"))?;
+        if !is_token(method.as_bytes()) {
+            return Err(malformed(":method is no token"));
+        }
+        // 4.4: a plain CONNECT has an :authority and MUST NOT have :scheme and :path.
+        if method == "CONNECT" && self.protocol.is_none() {
+            if self.scheme.is_some() || self.path.is_some() || self.authority.is_none() {
+                return Err(malformed("CONNECT with the wrong pseudo-headers"));
+            }
+            return Ok(Request::Other {
+                method,
+                path: String::new(),
+                protocol: None,
+            });
+        }
+        // RFC 8441 section 4: :protocol belongs to CONNECT.
+        if method != "CONNECT" && self.protocol.is_some() {
+            return Err(malformed(":protocol without CONNECT"));
+        }
+        // RFC 9114 4.3.1: every other request MUST have :scheme and :path; extended CONNECT as well (RFC 8441).
+        let scheme = self.scheme.ok_or(malformed("request without :scheme"))?;
+        let path = self.path.ok_or(malformed("request without :path"))?;
+        if !is_path(&path, &method) {
+            return Err(malformed(":path is no path"));
+        }
+        let Some(protocol) = self.protocol else {
+            return Ok(Request::Other {
+                method,
+                path,
+                protocol: None,
+            });
+        };
+        // RFC 8441: extended CONNECT MUST have an :authority.
+        let authority = self.authority.ok_or(malformed("extended CONNECT without :authority"))?;
+        if protocol != TOKEN && protocol != TOKEN_D15 {
+            return Ok(Request::Other {
+                method,
+                path,
+                protocol: Some(protocol),
+            });
+        }
+        // §3.2: the :scheme MUST be https.
+        if scheme != "https" {
+            return Err(malformed("WebTransport with a :scheme other than https"));
+        }
+        Ok(Request::WebTransport(ConnectRequest {
+            authority,
+            path,
+            protocol,
+            headers,
+        }))
+    }
+
+    /// RFC 9114 4.3.1: the authority is not empty, carries no userinfo, and equals Host where both are present.
+    fn check_authority(&self, headers: &HeaderList) -> Result<(), StreamError> {
+        let host = find(headers, "host");
+        if headers.iter().filter(|(name, _)| name == "host").count() > 1 {
+            return Err(malformed("repeated Host"));
+        }
+        match (self.authority.as_deref(), host) {
+            (None, None) if matches!(self.scheme.as_deref(), Some("https" | "http")) => {
+                Err(malformed("request without :authority and Host"))
+            }
+            (Some(authority), Some(host)) if authority != host => Err(malformed("Host differs from :authority")),
+            (Some(name), _) | (None, Some(name)) => {
+                let forbidden = |c: char| c.is_ascii_whitespace() || matches!(c, '@' | '/' | '?' | '#');
+                if name.is_empty() || name.contains(forbidden) {
+                    return Err(malformed("bad :authority"));
+                }
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    fn into_response(self, headers: HeaderList) -> Result<Response, StreamError> {
+        let Pseudo {
+            method,
+            scheme,
+            authority,
+            path,
+            protocol,
+            status,
+        } = self;
+        // RFC 9114 4.3: pseudo-headers of requests MUST NOT appear in responses.
+        if [method, scheme, authority, path, protocol].iter().any(Option::is_some) {
+            return Err(malformed("pseudo-header of a request in a response"));
+        }
+        // 4.3.2: :status MUST be there; it is three digits. 4.5: 101 does not exist in HTTP/3.
+        let status = status
+            .filter(|text| text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
+            .filter(|status| (100..600).contains(status) && *status != 101)
+            .ok_or(malformed("response without a valid :status"))?;
+        Ok(Response { status, headers })
+    }
+}
+
+/// Checks a field that is no pseudo-header.
+fn check_field(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    // RFC 9114 4.2: upper-case characters in a name make the message malformed. 10.3: so does any that is no token.
+    if !is_token(name) || name.iter().any(u8::is_ascii_uppercase) {
+        return Err("header name is not a lower-case token");
+    }
+    // 4.2: connection-specific fields make the message malformed, and TE with anything but "trailers".
+    match name {
+        b"connection" | b"keep-alive" | b"proxy-connection" | b"transfer-encoding" | b"upgrade" => {
+            return Err("connection-specific header");
+        }
+        b"te" if value != b"trailers" => return Err("TE other than trailers"),
+        _ => {}
+    }
+    check_value(value)
+}
+
+/// RFC 9114 10.3: characters that HTTP does not permit in a value make the message malformed.
+fn check_value(value: &[u8]) -> Result<(), &'static str> {
+    if value
+        .iter()
+        .any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f)
+    {
+        return Err("control character in a header value");
+    }
+    Ok(())
+}
+
+/// The token of RFC 9110 section 5.6.2.
+fn is_token(name: &[u8]) -> bool {
+    !name.is_empty()
+        && name
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
+}
+
+/// RFC 9114 4.3.1: a path starts with a slash; OPTIONS may ask for "*".
+fn is_path(path: &str, method: &str) -> bool {
+    let asterisk = method == "OPTIONS" && path == "*";
+    asterisk || (path.starts_with('/') && !path.contains([' ', '\t', '#']))
+}
+
+/// Bytes of a field as text: UTF-8 where they are, else one character per byte, which loses nothing.
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| error.as_bytes().iter().map(|byte| char::from(*byte)).collect())
+}
+
+fn malformed(reason: &'static str) -> StreamError {
+    StreamError {
+        code: Code::H3_MESSAGE_ERROR,
+        reason,
+    }
+}
+
+/// The header of draft-02 requests.
+pub(crate) const DRAFT02_REQUEST: &str = "sec-webtransport-http3-draft02";
+/// The header of the response to them.
+pub(crate) const DRAFT02_RESPONSE: &str = "sec-webtransport-http3-draft";
+/// Its value.
+pub(crate) const DRAFT02_RESPONSE_VALUE: &str = "draft02";

@@ -1,0 +1,393 @@
+//! Requests and responses.
+
+mod common;
+
+use common::{MAX_SECTION, encoded, headers, hex, request, varint};
+use proptest::prelude::*;
+use wt_proto::dialect::Dialect;
+use wt_proto::error::Error;
+use wt_proto::error_code::Code;
+use wt_proto::frame::{Frame, FrameContext, FrameParser};
+use wt_proto::headers::{self as message, ConnectRequest, HeaderList, Request, Response};
+
+/// The field section of a HEADERS frame.
+fn section(frame: Vec<u8>) -> Vec<u8> {
+    let mut parser = FrameParser::new(FrameContext::Request);
+    parser.push(frame.into());
+    let Ok(Some(Frame::Headers(section))) = parser.next() else {
+        panic!("a HEADERS frame")
+    };
+    parser.finish().expect("nothing behind the frame");
+    section.to_vec()
+}
+
+/// A field section of literals, without Huffman: what a careless or hostile peer may send.
+fn raw(fields: &[(&str, &str)]) -> Vec<u8> {
+    let string = |prefix_bits: u32, flags: u8, text: &str| {
+        let largest = (1usize << prefix_bits) - 1;
+        let mut bytes = vec![flags | text.len().min(largest) as u8];
+        if text.len() >= largest {
+            let mut rest = text.len() - largest;
+            while rest >= 128 {
+                bytes.push(rest as u8 | 0x80);
+                rest >>= 7;
+            }
+            bytes.push(rest as u8);
+        }
+        [bytes, text.as_bytes().to_vec()].concat()
+    };
+    let lines = fields
+        .iter()
+        .map(|(name, value)| [string(3, 0x20, name), string(7, 0, value)].concat());
+    [vec![0, 0], lines.collect::<Vec<_>>().concat()].concat()
+}
+
+fn decode(fields: &[(&str, &str)]) -> Result<Request, Error> {
+    Request::decode(&raw(fields), MAX_SECTION)
+}
+
+const CONNECT: [(&str, &str); 5] = [
+    (":method", "CONNECT"),
+    (":scheme", "https"),
+    (":authority", "example.org"),
+    (":path", "/"),
+    (":protocol", "webtransport"),
+];
+
+/// The valid request with changes: a value of "-" takes a pseudo-header out.
+fn changed(changes: &[(&'static str, &'static str)]) -> Result<Request, Error> {
+    let mut fields = CONNECT.to_vec();
+    for change in changes {
+        match fields.iter_mut().find(|field| field.0 == change.0) {
+            Some(field) => *field = *change,
+            None => fields.push(*change),
+        }
+    }
+    fields.retain(|field| field.1 != "-");
+    decode(&fields)
+}
+
+fn assert_malformed<T: std::fmt::Debug>(result: Result<T, Error>) {
+    let Err(Error::Stream(error)) = result else {
+        panic!("must be malformed: {result:?}")
+    };
+    assert_eq!(error.code, Code::H3_MESSAGE_ERROR);
+}
+
+#[test]
+fn a_request_comes_back() {
+    for dialect in [Dialect::D02, Dialect::D04, Dialect::D07, Dialect::D14, Dialect::D15] {
+        let request = request(dialect);
+        let bytes = section(encoded(|out| request.encode_frame(out)));
+        assert_eq!(
+            Request::decode(&bytes, MAX_SECTION),
+            Ok(Request::WebTransport(request.clone()))
+        );
+        assert_eq!(request.origin(), Some("https://example.org"));
+        assert!(request.agrees_with(dialect));
+        assert_eq!(request.has_draft02_header(), dialect <= Dialect::D04);
+    }
+}
+
+#[test]
+fn a_draft_02_request_says_so_once() {
+    let own = headers(&[("sec-webtransport-http3-draft02", "1")]);
+    let request = ConnectRequest::new(Dialect::D02, "a", "/", own.clone());
+    assert_eq!(request.headers, own);
+    assert_eq!(
+        ConnectRequest::new(Dialect::D02, "a", "/", HeaderList::new()).headers,
+        own
+    );
+}
+
+#[test]
+fn names_are_sent_in_lower_case() {
+    let request = ConnectRequest::new(Dialect::D15, "a", "/", headers(&[("Origin", "https://a")]));
+    let bytes = section(encoded(|out| request.encode_frame(out)));
+    let Ok(Request::WebTransport(read)) = Request::decode(&bytes, MAX_SECTION) else {
+        panic!("valid")
+    };
+    assert_eq!(read.headers, headers(&[("origin", "https://a")]));
+}
+
+#[test]
+fn a_response_comes_back() {
+    for status in [200, 204, 404, 100, 599] {
+        let response = Response::new(status, headers(&[("wt-protocol", "\"chat\"")]));
+        let bytes = section(encoded(|out| response.encode_frame(out)));
+        assert_eq!(Response::decode(&bytes, MAX_SECTION), Ok(response));
+    }
+}
+
+#[test]
+fn literals_without_huffman_are_read() {
+    let Ok(Request::WebTransport(request)) = decode(&CONNECT) else {
+        panic!("valid")
+    };
+    assert_eq!(
+        (request.authority.as_str(), request.path.as_str()),
+        ("example.org", "/")
+    );
+}
+
+#[test]
+fn a_response_of_one_static_index_is_read() {
+    // RFC 9204 appendix A: entry 25 is ":status: 200".
+    assert_eq!(
+        Response::decode(&hex("00 00 d9"), MAX_SECTION),
+        Ok(Response::new(200, HeaderList::new()))
+    );
+}
+
+#[test]
+fn a_token_of_the_wrong_dialect_is_noticed() {
+    let Ok(Request::WebTransport(request)) = changed(&[(":protocol", "webtransport-h3")]) else {
+        panic!("valid")
+    };
+    assert!(request.agrees_with(Dialect::D15));
+    assert!(!request.agrees_with(Dialect::D07));
+}
+
+#[test]
+fn other_requests_are_told_apart() {
+    let other = |method: &str, path: &str, protocol: Option<&str>| {
+        Ok(Request::Other {
+            method: method.into(),
+            path: path.into(),
+            protocol: protocol.map(str::to_owned),
+        })
+    };
+    assert_eq!(
+        changed(&[(":protocol", "websocket")]),
+        other("CONNECT", "/", Some("websocket"))
+    );
+    assert_eq!(
+        changed(&[(":method", "GET"), (":protocol", "-")]),
+        other("GET", "/", None)
+    );
+    assert_eq!(
+        changed(&[(":method", "OPTIONS"), (":protocol", "-"), (":path", "*")]),
+        other("OPTIONS", "*", None)
+    );
+    assert_eq!(
+        changed(&[(":protocol", "-"), (":scheme", "-"), (":path", "-")]),
+        other("CONNECT", "", None)
+    );
+    let with_host = [
+        (":method", "GET"),
+        (":protocol", "-"),
+        (":authority", "-"),
+        ("host", "example.org"),
+    ];
+    assert_eq!(changed(&with_host), other("GET", "/", None));
+}
+
+#[test]
+fn a_pseudo_header_that_lacks_is_malformed() {
+    for name in [":method", ":scheme", ":authority", ":path"] {
+        assert_malformed(changed(&[(name, "-")]));
+    }
+    assert_malformed(changed(&[(":method", "GET"), (":protocol", "-"), (":authority", "-")]));
+    assert_malformed(decode(&[]));
+}
+
+#[test]
+fn a_pseudo_header_too_many_is_malformed() {
+    for extra in [
+        (":status", "200"),
+        (":unknown", "1"),
+        (":path", "/b"),
+        (":Method", "CONNECT"),
+        (":", ""),
+    ] {
+        assert_malformed(decode(&[&CONNECT[..], &[extra]].concat()));
+    }
+    assert_malformed(changed(&[(":protocol", "-")]));
+    assert_malformed(changed(&[(":method", "GET")]));
+}
+
+#[test]
+fn pseudo_headers_come_first() {
+    assert_malformed(decode(&[&CONNECT[..4], &[("origin", "a")], &CONNECT[4..]].concat()));
+}
+
+#[test]
+fn values_of_pseudo_headers_are_checked() {
+    for change in [
+        (":authority", ""),
+        (":authority", "user@example.org"),
+        (":authority", "a/b"),
+        (":authority", "a b"),
+        (":path", ""),
+        (":path", "chat"),
+        (":path", "*"),
+        (":path", "/a#b"),
+        (":path", "/a b"),
+        (":path", "/\r\n"),
+        (":scheme", "http"),
+        (":method", ""),
+        (":method", "CON NECT"),
+    ] {
+        assert_malformed(changed(&[change]));
+    }
+}
+
+#[test]
+fn host_agrees_with_the_authority() {
+    assert!(changed(&[("host", "example.org")]).is_ok());
+    assert_malformed(changed(&[("host", "example.com")]));
+    assert_malformed(decode(
+        &[&CONNECT[..], &[("host", "example.org"), ("host", "example.org")]].concat(),
+    ));
+}
+
+#[test]
+fn names_and_values_are_checked() {
+    for header in [
+        ("Origin", "a"),
+        ("", "a"),
+        ("a b", "c"),
+        ("a:b", "c"),
+        ("ä", "c"),
+        ("connection", "close"),
+        ("keep-alive", "1"),
+        ("proxy-connection", "1"),
+        ("transfer-encoding", "chunked"),
+        ("upgrade", "websocket"),
+        ("te", "gzip"),
+        ("a", "b\0"),
+        ("a", "b\r\nc: d"),
+        ("a", "\u{7f}"),
+    ] {
+        assert_malformed(changed(&[header]));
+        let own = headers(&[header]);
+        assert!(
+            header.0 == "Origin" || message::check_fields(&own).is_err(),
+            "{header:?}"
+        );
+    }
+    assert!(changed(&[("te", "trailers"), ("a", "tab\there"), ("b", "")]).is_ok());
+    assert!(message::check_fields(&headers(&[(":path", "/")])).is_err());
+}
+
+#[test]
+fn values_that_are_no_utf8_lose_nothing() {
+    let mut bytes = raw(&CONNECT);
+    bytes.extend([0x21, b'a', 0x02, 0xe4, b'x']);
+    let Ok(Request::WebTransport(request)) = Request::decode(&bytes, MAX_SECTION) else {
+        panic!("valid")
+    };
+    assert_eq!(request.headers, headers(&[("a", "äx")]));
+}
+
+#[test]
+fn a_response_has_one_valid_status() {
+    let decode = |fields: &[(&str, &str)]| Response::decode(&raw(fields), MAX_SECTION);
+    for status in ["", "20", "2000", "2x0", "+20", "099", "600", "101", "-10"] {
+        assert_malformed(decode(&[(":status", status)]));
+    }
+    assert_malformed(decode(&[]));
+    assert_malformed(decode(&[(":status", "200"), (":status", "200")]));
+    assert_malformed(decode(&[(":status", "200"), (":path", "/")]));
+    assert_malformed(decode(&[("server", "x"), (":status", "200")]));
+}
+
+#[test]
+fn a_large_section_ends_its_stream() {
+    // 32 per field count although the field is two bytes.
+    let fields: Vec<(&str, &str)> = CONNECT.into_iter().chain([("a", "b"); 20]).collect();
+    let size: u64 = fields
+        .iter()
+        .map(|(name, value)| (name.len() + value.len() + 32) as u64)
+        .sum();
+    assert!(Request::decode(&raw(&fields), size).is_ok());
+    let Err(Error::Stream(error)) = Request::decode(&raw(&fields), size - 1) else {
+        panic!("a stream error")
+    };
+    assert_eq!(error.code, Code::H3_EXCESSIVE_LOAD);
+}
+
+#[test]
+fn what_needs_a_dynamic_table_ends_the_connection() {
+    for bytes in [
+        "",
+        "00",
+        "01 00 d9",
+        "ff 01 00 d9",
+        "00 80 d9",
+        "00 00 80",
+        "00 00 10",
+        "00 00 00 00",
+        "00 00 40 00",
+    ] {
+        let Err(Error::Connection(error)) = Response::decode(&hex(bytes), MAX_SECTION) else {
+            panic!("a connection error: {bytes}")
+        };
+        assert_eq!(error.code, Code::QPACK_DECOMPRESSION_FAILED, "{bytes}");
+    }
+}
+
+#[test]
+fn a_static_index_that_is_not_there_ends_the_connection() {
+    for bytes in [
+        "00 00 ff 24",
+        "00 00 ff ff ff ff ff ff ff ff ff 7f",
+        "00 00 ff ff ff ff ff ff ff ff ff ff ff 01",
+    ] {
+        let Err(Error::Connection(error)) = Response::decode(&hex(bytes), MAX_SECTION) else {
+            panic!("a connection error: {bytes}")
+        };
+        assert_eq!(error.code, Code::QPACK_DECOMPRESSION_FAILED);
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_valid_request_comes_back(
+        path in "/[!-\"$-~]{0,40}",
+        fields in proptest::collection::vec(("x-[a-z0-9]{1,10}", "\\PC{0,60}"), 0..10),
+    ) {
+        let request = ConnectRequest::new(Dialect::D15, "example.org:4433", path, fields);
+        prop_assert_eq!(message::check_fields(&request.headers), Ok(()));
+        let bytes = section(encoded(|out| request.encode_frame(out)));
+        prop_assert_eq!(Request::decode(&bytes, MAX_SECTION), Ok(Request::WebTransport(request)));
+    }
+
+    #[test]
+    fn any_section_is_a_message_or_an_error(bytes in common::noise(80), limit in 0u64..400) {
+        let bytes = [vec![0, 0], bytes].concat();
+        let _ = (Request::decode(&bytes, limit), Response::decode(&bytes, limit));
+    }
+
+    #[test]
+    fn any_damage_to_a_request_is_a_message_or_an_error(
+        place in 0usize..200, value: u8, end in 0usize..200,
+    ) {
+        let mut bytes = section(encoded(|out| request(Dialect::D02).encode_frame(out)));
+        let length = bytes.len();
+        bytes[place % length] = value;
+        bytes.truncate(end);
+        let _ = (Request::decode(&bytes, MAX_SECTION), Response::decode(&bytes, MAX_SECTION));
+    }
+
+    #[test]
+    fn any_cut_of_a_request_is_read_alike(cuts in common::cuts()) {
+        let frame = encoded(|out| request(Dialect::D15).encode_frame(out));
+        let mut parser = FrameParser::new(FrameContext::Request);
+        let mut sections = Vec::new();
+        for piece in common::cut(&frame, &cuts) {
+            parser.push(piece);
+            while let Some(frame) = parser.next().expect("valid") {
+                sections.push(frame);
+            }
+        }
+        prop_assert_eq!(sections, [Frame::Headers(section(frame).into())]);
+    }
+
+    #[test]
+    fn prefixes_other_than_zero_never_pass(count in 1u64..1 << 20) {
+        let bytes = [varint(count), vec![0, 0xd9]].concat();
+        prop_assume!(bytes[0] != 0);
+        prop_assert!(matches!(Response::decode(&bytes, MAX_SECTION), Err(Error::Connection(_))));
+    }
+}

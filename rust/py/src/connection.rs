@@ -1,0 +1,199 @@
+//! Connections.
+
+use std::{
+    collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
+
+use pyo3::prelude::*;
+use wt_io::error::{CloseCause, ConnectionEnd};
+
+use crate::{
+    errors::{self, Class},
+    port::{Bridge, Readiness},
+    runtime::awaitable,
+    session::Session,
+};
+
+/// How a session or connection ended.
+#[pyclass(frozen, get_all, module = "pywebtransport._core")]
+pub(crate) struct CloseInfo {
+    code: u64,
+    reason: String,
+    ended_by: &'static str,
+    cause: &'static str,
+    status: Option<u16>,
+}
+
+impl From<wt_io::error::CloseInfo> for CloseInfo {
+    fn from(info: wt_io::error::CloseInfo) -> Self {
+        let status = match info.cause {
+            CloseCause::Rejected { status } => Some(status),
+            _ => None,
+        };
+        Self {
+            code: info.code.into(),
+            cause: errors::cause(&info.cause),
+            reason: info.reason,
+            ended_by: errors::initiator(info.by),
+            status,
+        }
+    }
+}
+
+impl From<&ConnectionEnd> for CloseInfo {
+    fn from(end: &ConnectionEnd) -> Self {
+        Self {
+            code: end.code,
+            reason: end.reason.clone(),
+            ended_by: errors::initiator(end.by),
+            cause: end.cause,
+            status: None,
+        }
+    }
+}
+
+/// One HTTP/3 connection. Two objects are equal when they stand for the same connection.
+#[pyclass(frozen, weakref, module = "pywebtransport._core")]
+pub(crate) struct Connection {
+    bridge: Py<Bridge>,
+    io: Arc<wt_io::connection::Connection>,
+}
+
+impl Connection {
+    pub(crate) fn new(bridge: Py<Bridge>, io: Arc<wt_io::connection::Connection>) -> Self {
+        Self { bridge, io }
+    }
+}
+
+#[pymethods]
+impl Connection {
+    #[getter]
+    fn driver(&self) -> &'static str {
+        self.io.driver().kind().name()
+    }
+
+    #[getter]
+    fn dialect(&self) -> Option<&'static str> {
+        self.io.dialect().map(|dialect| dialect.name())
+    }
+
+    #[getter]
+    fn local_address(&self) -> PyResult<Option<(String, u16)>> {
+        self.bridge.get().check()?;
+        Ok(self
+            .io
+            .local_address()
+            .map(|address| (address.ip().to_string(), address.port())))
+    }
+
+    #[getter]
+    fn remote_address(&self) -> PyResult<(String, u16)> {
+        self.bridge.get().check()?;
+        let address = self.io.remote_address();
+        Ok((address.ip().to_string(), address.port()))
+    }
+
+    #[getter]
+    fn close_info(&self) -> PyResult<Option<CloseInfo>> {
+        self.bridge.get().check()?;
+        Ok(self.io.end().map(CloseInfo::from))
+    }
+
+    fn request_session(
+        &self,
+        py: Python<'_>,
+        authority: String,
+        path: String,
+        headers: Vec<(String, String)>,
+    ) -> PyResult<Session> {
+        let bridge = self.bridge.bind(py);
+        bridge.get().check()?;
+        if let Some(end) = self.io.end() {
+            return Err(errors::connection(py, end));
+        }
+        let io = self.io.request_session(authority, path, headers).map_err(|_| {
+            errors::plain(
+                py,
+                Class::Session,
+                "the server allows no further request on this connection now",
+            )
+        })?;
+        Bridge::nudge(bridge, self.io.driver().kind())?;
+        Ok(Session::new(self.bridge.clone_ref(py), io))
+    }
+
+    fn session_count(&self) -> PyResult<usize> {
+        self.bridge.get().check()?;
+        Ok(self.io.session_count())
+    }
+
+    fn settings(&self) -> HashMap<u64, u64> {
+        self.io
+            .peer_settings()
+            .map(|settings| settings.iter().collect())
+            .unwrap_or_default()
+    }
+
+    fn stats(&self) -> PyResult<HashMap<&'static str, f64>> {
+        self.bridge.get().check()?;
+        let quic = self.io.quic().stats();
+        let stats = self.io.stats();
+        let (early_streams, early_datagrams) = self.io.early_drops();
+        Ok(HashMap::from([
+            ("bytes_sent", quic.udp_tx.bytes as f64),
+            ("bytes_received", quic.udp_rx.bytes as f64),
+            ("packets_sent", quic.udp_tx.datagrams as f64),
+            ("packets_received", quic.udp_rx.datagrams as f64),
+            ("packets_lost", quic.path.lost_packets as f64),
+            ("rtt", quic.path.rtt.as_secs_f64()),
+            ("cwnd", quic.path.cwnd as f64),
+            // quinn keeps this number to itself.
+            ("packets_in_flight", 0.0),
+            ("mtu", f64::from(quic.path.current_mtu)),
+            ("last_activity", stats.last_activity.get()),
+            ("established_at", stats.established_at.get()),
+            ("closed_at", stats.closed_at.get()),
+            (
+                "streams_rejected",
+                (stats.streams_rejected.get() + early_streams) as f64,
+            ),
+            (
+                "datagrams_dropped_early",
+                (stats.datagrams_dropped.get() + early_datagrams) as f64,
+            ),
+            ("protocol_errors", stats.protocol_errors.get() as f64),
+        ]))
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.bridge.get().check()?;
+        Ok(Readiness::new(py, &self.bridge, self.io.closed()))
+    }
+
+    fn subscribe(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let bridge = self.bridge.get();
+        bridge.check()?;
+        self.io.subscribe(bridge.callback(callback));
+        Ok(())
+    }
+
+    fn close<'py>(&self, py: Python<'py>, code: u64, reason: String) -> PyResult<Bound<'py, PyAny>> {
+        let bridge = self.bridge.bind(py);
+        bridge.get().check()?;
+        self.io.close(code, &reason);
+        let io = self.io.clone();
+        awaitable(bridge, self.io.driver(), async move { io.lost().await })
+    }
+
+    fn __eq__(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.io, &other.io)
+    }
+
+    fn __hash__(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        Arc::as_ptr(&self.io).hash(&mut hasher);
+        hasher.finish()
+    }
+}

@@ -1,0 +1,41 @@
+//! `pywebtransport._core`: the Python binding of wt-io. A table of contents.
+//!
+//! Each class unpacks arguments, calls wt-io, and packs the answer; decisions about the protocol are made below. Classes
+//! are frozen and safe to call from any thread of a free-threaded Python, though the objects of a loop belong to its
+//! thread. `python/pywebtransport/_core.pyi` documents every member.
+
+mod connection;
+mod convert;
+mod endpoint;
+mod errors;
+mod port;
+mod recv_stream;
+mod runtime;
+mod send_stream;
+mod session;
+
+/// The private core of pywebtransport.
+#[pyo3::pymodule(gil_used = false)]
+mod _core {
+    #[pymodule_export]
+    use crate::{
+        connection::{CloseInfo, Connection},
+        endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
+        port::{Bridge, Readiness, forget_after_fork, shutdown},
+        recv_stream::RecvStream,
+        send_stream::SendStream,
+        session::{Session, StreamOpening},
+    };
+
+    #[pymodule_export]
+    const SENT: u8 = crate::convert::SENT;
+    #[pymodule_export]
+    const SENT_YIELD: u8 = crate::convert::SENT_YIELD;
+    #[pymodule_export]
+    const NO_ROOM: u8 = crate::convert::NO_ROOM;
+
+    #[pymodule_init]
+    fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
+        crate::port::register_at_fork(module)
+    }
+}

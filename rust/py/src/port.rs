@@ -1,0 +1,487 @@
+//! The bridge of one event loop: parked futures, wakes, and the loop driver's place on the loop.
+//!
+//! Python objects that wait live here and nowhere below. The core rings tokens; the loop comes by, through the wake
+//! descriptor, and the futures behind the tokens are resolved. I/O threads never touch Python.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use pyo3::{
+    exceptions::PyRuntimeError,
+    intern,
+    prelude::*,
+    types::{PyDict, PyWeakrefReference},
+};
+use slab::Slab;
+use wt_io::{
+    bridge::{
+        port::{Port, Token},
+        ring::WaitPoint,
+        wake::{Wake, os_wake},
+    },
+    client::client_endpoint,
+    driver::{Driver, DriverKind, event_loop::LoopDriver, thread::IoThread},
+    endpoint::{self, Endpoint},
+};
+
+use crate::{errors, runtime::Completions};
+
+/// Counts the forks that lead to this process; objects carry the number of their birth.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+
+/// The wake channel of one event loop.
+#[pyclass(frozen, weakref, module = "pywebtransport._core")]
+pub(crate) struct Bridge {
+    generation: u32,
+    event_loop: Py<PyWeakrefReference>,
+    port: Arc<Port>,
+    descriptor: i64,
+    waiters: Mutex<Waiters>,
+    completions: Arc<Completions>,
+    /// Made by the first client or server that asks for it.
+    loop_driver: OnceLock<Option<Arc<LoopDriver>>>,
+    /// The first operation of a loop turn was driven inline already.
+    turn_driven: AtomicBool,
+    /// Descriptors that the loop watches for the loop driver, and whether for writing too.
+    watched: Mutex<HashMap<i64, bool>>,
+    /// The clients' sockets, one per driver.
+    endpoints: Mutex<HashMap<&'static str, Endpoint>>,
+}
+
+#[derive(Default)]
+struct Waiters {
+    slots: Slab<Slot>,
+    generation: u32,
+}
+
+struct Slot {
+    generation: u32,
+    waiter: Waiter,
+}
+
+enum Waiter {
+    /// Resolved once.
+    Future(Option<Py<PyAny>>),
+    /// Called through `loop.call_soon` at every ring.
+    Callback(Py<PyAny>),
+}
+
+impl Waiters {
+    fn insert(&mut self, waiter: Waiter) -> Token {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let index = self.slots.insert(Slot { generation, waiter });
+        // 0 is no token, so indexes count from 1.
+        Token((u64::from(generation) << 32) | (index as u64 + 1))
+    }
+
+    fn get(&mut self, token: Token) -> Option<&mut Waiter> {
+        let (generation, index) = ((token.0 >> 32) as u32, (token.0 as u32).checked_sub(1)?);
+        let slot = self.slots.get_mut(index as usize)?;
+        (slot.generation == generation).then_some(&mut slot.waiter)
+    }
+
+    fn remove(&mut self, token: Token) {
+        if self.get(token).is_some() {
+            self.slots.remove((token.0 as u32 - 1) as usize);
+        }
+    }
+}
+
+#[pymethods]
+impl Bridge {
+    #[new]
+    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let wake = os_wake()?;
+        let descriptor = Wake::descriptor(&*wake);
+        let port = Arc::new(Port::new(wake));
+        let completions = Arc::new(Completions::new(port.clone()));
+        let bridge = Self {
+            generation: GENERATION.load(Ordering::Relaxed),
+            event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
+            port,
+            descriptor,
+            waiters: Mutex::default(),
+            completions,
+            loop_driver: OnceLock::new(),
+            turn_driven: AtomicBool::new(false),
+            watched: Mutex::default(),
+            endpoints: Mutex::default(),
+        };
+        Ok(bridge)
+    }
+
+    fn fileno(&self) -> i64 {
+        self.descriptor
+    }
+
+    fn on_wake(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if this.is_stale() {
+            return Ok(());
+        }
+        this.port.acknowledge();
+        this.port.stats.drains.add(1);
+        this.turn_driven.store(false, Ordering::Relaxed);
+        Self::turn(slf)
+    }
+
+    /// A socket of the loop driver became readable or writable.
+    fn on_socket(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
+            driver.on_socket();
+            Self::turn(slf)?;
+        }
+        Ok(())
+    }
+
+    /// The timer of the loop driver fired.
+    fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
+            driver.on_timer();
+            Self::turn(slf)?;
+        }
+        Ok(())
+    }
+
+    fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if this.is_stale() {
+            return Ok(());
+        }
+        let endpoints = std::mem::take(&mut *this.endpoints.lock());
+        endpoints.into_values().for_each(|endpoint| endpoint::close(&endpoint));
+        if let Some(driver) = this.running_loop_driver() {
+            // The close packets go out, then the tasks go.
+            driver.drive();
+            driver.close();
+        }
+        let waiters = std::mem::take(&mut *this.waiters.lock());
+        drop(waiters);
+        Self::unwatch_all(slf)
+    }
+
+    fn stats(&self) -> HashMap<&'static str, u64> {
+        let stats = &self.port.stats;
+        HashMap::from([
+            ("bells", stats.bells.get()),
+            ("writes", stats.writes.get()),
+            ("drains", stats.drains.get()),
+            ("tokens", stats.tokens.get()),
+            ("parks", stats.parks.get()),
+            ("drives", stats.drives.get()),
+            ("drive_cuts", stats.drive_cuts.get()),
+            ("longest_drive_us", stats.longest_drive_us.get()),
+            ("late_drives", stats.late_drives.get()),
+        ])
+    }
+}
+
+impl Bridge {
+    pub(crate) fn port(&self) -> &Arc<Port> {
+        &self.port
+    }
+
+    pub(crate) fn completions(&self) -> &Arc<Completions> {
+        &self.completions
+    }
+
+    /// The loop, while it exists.
+    pub(crate) fn event_loop<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        use pyo3::types::PyWeakrefMethods;
+        self.event_loop
+            .bind(py)
+            .upgrade()
+            .ok_or_else(|| PyRuntimeError::new_err("the event loop of this object does not exist any more"))
+    }
+
+    fn is_stale(&self) -> bool {
+        self.generation != GENERATION.load(Ordering::Relaxed)
+    }
+
+    /// Objects of a parent process must not be used in a forked child: their I/O is not here.
+    #[inline]
+    pub(crate) fn check(&self) -> PyResult<()> {
+        if self.is_stale() {
+            Err(errors::after_fork())
+        } else {
+            Ok(())
+        }
+    }
+
+    fn running_loop_driver(&self) -> Option<&Arc<LoopDriver>> {
+        self.loop_driver.get()?.as_ref()
+    }
+
+    /// Whether a destructor may touch the core: not in a forked child, where its locks may be held for ever.
+    pub(crate) fn may_drop(&self) -> bool {
+        !self.is_stale()
+    }
+
+    /// The driver that a configuration asks for; "loop" becomes "thread" where the loop cannot watch descriptors.
+    pub(crate) fn driver(slf: &Bound<'_, Self>, wish: DriverKind) -> PyResult<Driver> {
+        let this = slf.get();
+        this.check()?;
+        if wish == DriverKind::Loop {
+            let driver = this.loop_driver.get_or_init(|| LoopDriver::new(this.port.clone()).ok());
+            if let Some(driver) = driver
+                && Self::watch(slf, driver.timer_descriptor(), "on_timer").is_ok()
+            {
+                return Ok(driver.driver());
+            }
+        }
+        Ok(IoThread::driver()?)
+    }
+
+    /// The socket that all clients of this loop and driver share.
+    pub(crate) fn client_endpoint(&self, driver: &Driver) -> PyResult<Endpoint> {
+        let mut endpoints = self.endpoints.lock();
+        if let Some(endpoint) = endpoints.get(driver.kind().name()) {
+            return Ok(endpoint.clone());
+        }
+        let endpoint = client_endpoint(driver).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        endpoints.insert(driver.kind().name(), endpoint.clone());
+        Ok(endpoint)
+    }
+
+    /// Register a callable that a token rings any number of times.
+    pub(crate) fn callback(&self, callback: Py<PyAny>) -> Token {
+        self.waiters.lock().insert(Waiter::Callback(callback))
+    }
+
+    /// An operation of this loop turn woke I/O tasks. The first one of a turn is driven at once, so that it leaves without
+    /// waiting for the loop; the others wait for the end of the turn and leave together.
+    #[inline]
+    pub(crate) fn nudge(slf: &Bound<'_, Self>, driver: DriverKind) -> PyResult<()> {
+        if driver == DriverKind::Thread {
+            return Ok(());
+        }
+        let this = slf.get();
+        // Without a signal nothing is runnable, and no wake would come to end this turn.
+        if this.port.is_signaled()
+            && !this.turn_driven.swap(true, Ordering::Relaxed)
+            && let Some(driver) = this.running_loop_driver()
+        {
+            driver.drive();
+            let mut tokens = Vec::new();
+            this.port.take_keeping_signal(&mut tokens);
+            Self::finish_turn(slf, driver, tokens)?;
+        }
+        Ok(())
+    }
+
+    /// Run the loop driver's tasks, then resolve what became ready.
+    fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        let mut tokens = Vec::new();
+        match this.running_loop_driver() {
+            Some(driver) => {
+                this.port.hold();
+                driver.drive();
+                this.port.take(&mut tokens);
+                if driver.has_work() {
+                    this.port.signal();
+                }
+                Self::finish_turn(slf, driver, tokens)
+            }
+            None => {
+                this.port.take(&mut tokens);
+                this.complete(slf.py(), &tokens)
+            }
+        }
+    }
+
+    fn finish_turn(slf: &Bound<'_, Self>, driver: &LoopDriver, tokens: Vec<Token>) -> PyResult<()> {
+        if let Some(descriptors) = driver.descriptors() {
+            let mut unused = false;
+            for descriptor in descriptors {
+                if descriptor.unused {
+                    unused = true;
+                    Self::unwatch(slf, descriptor.fd)?;
+                } else {
+                    Self::watch(slf, descriptor.fd, "on_socket")?;
+                    Self::watch_writing(slf, descriptor.fd, descriptor.wants_write)?;
+                }
+            }
+            if unused {
+                driver.release_unused();
+            }
+        }
+        slf.get().complete(slf.py(), &tokens)
+    }
+
+    /// Resolve the futures behind `tokens` and run the completions of control operations.
+    fn complete(&self, py: Python<'_>, tokens: &[Token]) -> PyResult<()> {
+        self.port.stats.tokens.add(tokens.len() as u64);
+        for token in tokens {
+            let (future, callback) = match self.waiters.lock().get(*token) {
+                Some(Waiter::Future(future)) => (future.take(), None),
+                Some(Waiter::Callback(callback)) => (None, Some(callback.clone_ref(py))),
+                None => (None, None),
+            };
+            if let Some(future) = future {
+                let future = future.bind(py);
+                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+                    future.call_method1(intern!(py, "set_result"), (py.None(),))?;
+                }
+            }
+            if let Some(callback) = callback {
+                self.event_loop(py)?
+                    .call_method1(intern!(py, "call_soon"), (callback,))?;
+            }
+        }
+        self.completions.run(py);
+        Ok(())
+    }
+
+    fn watch(slf: &Bound<'_, Self>, fd: i64, method: &str) -> PyResult<()> {
+        let this = slf.get();
+        if this.watched.lock().contains_key(&fd) {
+            return Ok(());
+        }
+        let callback = slf.getattr(method)?;
+        this.event_loop(slf.py())?
+            .call_method1(intern!(slf.py(), "add_reader"), (fd, callback))?;
+        this.watched.lock().insert(fd, false);
+        Ok(())
+    }
+
+    fn watch_writing(slf: &Bound<'_, Self>, fd: i64, wanted: bool) -> PyResult<()> {
+        let this = slf.get();
+        let Some(before) = this.watched.lock().insert(fd, wanted) else {
+            return Ok(());
+        };
+        let event_loop = this.event_loop(slf.py())?;
+        match (before, wanted) {
+            (false, true) => event_loop
+                .call_method1("add_writer", (fd, slf.getattr("on_socket")?))
+                .map(drop),
+            (true, false) => event_loop.call_method1("remove_writer", (fd,)).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    fn unwatch(slf: &Bound<'_, Self>, fd: i64) -> PyResult<()> {
+        let this = slf.get();
+        let Some(writing) = this.watched.lock().remove(&fd) else {
+            return Ok(());
+        };
+        let Ok(event_loop) = this.event_loop(slf.py()) else {
+            return Ok(());
+        };
+        // A closed loop has forgotten its descriptors.
+        if event_loop.call_method0("is_closed")?.is_truthy()? {
+            return Ok(());
+        }
+        event_loop.call_method1("remove_reader", (fd,))?;
+        if writing {
+            event_loop.call_method1("remove_writer", (fd,))?;
+        }
+        Ok(())
+    }
+
+    fn unwatch_all(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let fds: Vec<i64> = slf.get().watched.lock().keys().copied().collect();
+        fds.into_iter().try_for_each(|fd| Self::unwatch(slf, fd))
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if self.may_drop()
+            && let Some(driver) = self.running_loop_driver()
+        {
+            driver.close();
+        }
+    }
+}
+
+/// One condition on which futures can be parked.
+#[pyclass(frozen, module = "pywebtransport._core")]
+pub(crate) struct Readiness {
+    bridge: Py<Bridge>,
+    point: Box<dyn WaitPoint>,
+}
+
+impl Readiness {
+    pub(crate) fn new(py: Python<'_>, bridge: &Py<Bridge>, point: Box<dyn WaitPoint>) -> Self {
+        Self {
+            bridge: bridge.clone_ref(py),
+            point,
+        }
+    }
+}
+
+#[pymethods]
+impl Readiness {
+    fn park(&self, future: Bound<'_, PyAny>) -> PyResult<u64> {
+        let bridge = self.bridge.get();
+        bridge.check()?;
+        bridge.port.stats.parks.add(1);
+        let token = bridge.waiters.lock().insert(Waiter::Future(Some(future.unbind())));
+        self.point.queue().park(&bridge.port, token, || self.point.is_ready());
+        Ok(token.0)
+    }
+
+    fn repark(&self, ticket: u64, future: Bound<'_, PyAny>) -> PyResult<()> {
+        let bridge = self.bridge.get();
+        bridge.check()?;
+        if let Some(waiter) = bridge.waiters.lock().get(Token(ticket)) {
+            *waiter = Waiter::Future(Some(future.unbind()));
+        }
+        self.point
+            .queue()
+            .repark(&bridge.port, Token(ticket), || self.point.is_ready());
+        Ok(())
+    }
+
+    fn leave(&self, ticket: u64) {
+        let bridge = self.bridge.get();
+        if bridge.may_drop() {
+            self.point.queue().leave(&bridge.port, Token(ticket));
+            bridge.waiters.lock().remove(Token(ticket));
+        }
+    }
+}
+
+/// Close everything at the end of the process.
+#[pyfunction]
+pub(crate) fn shutdown(py: Python<'_>, timeout: f64) {
+    let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
+    // Detached: the I/O thread never attaches, but other Python threads may want to run meanwhile.
+    py.detach(|| {
+        let endpoints = endpoint::close_all("the process ends");
+        LoopDriver::drive_all();
+        IoThread::shutdown(endpoint::idle(endpoints), timeout);
+    });
+}
+
+/// In a forked child, before anything else runs there.
+#[pyfunction]
+pub(crate) fn forget_after_fork() {
+    GENERATION.fetch_add(1, Ordering::Relaxed);
+    IoThread::forget_after_fork();
+    LoopDriver::forget_after_fork();
+    endpoint::forget_after_fork();
+}
+
+/// Have Python call [`forget_after_fork`], where there is fork.
+pub(crate) fn register_at_fork(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let py = module.py();
+    let os = py.import("os")?;
+    if os.hasattr("register_at_fork")? {
+        let arguments = PyDict::new(py);
+        arguments.set_item("after_in_child", module.getattr("forget_after_fork")?)?;
+        os.call_method("register_at_fork", (), Some(&arguments))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,417 @@
+//! Sessions: their life, their streams, their datagrams.
+
+use std::{collections::HashMap, sync::Arc};
+
+use pyo3::{
+    prelude::*,
+    types::{PyBytes, PyList},
+};
+use wt_io::{datagram::Received, driver::DriverKind, send_stream::Written, session::Stream};
+
+use crate::{
+    connection::{CloseInfo, Connection},
+    convert,
+    errors::{self, Class},
+    port::{Bridge, Readiness},
+    recv_stream::RecvStream,
+    send_stream::SendStream,
+};
+
+/// One WebTransport session.
+#[pyclass(frozen, weakref, module = "pywebtransport._core")]
+pub(crate) struct Session {
+    bridge: Py<Bridge>,
+    io: Arc<wt_io::session::Session>,
+    driver: DriverKind,
+}
+
+impl Session {
+    pub(crate) fn new(bridge: Py<Bridge>, io: Arc<wt_io::session::Session>) -> Self {
+        let driver = io.connection().driver().kind();
+        Self { bridge, io, driver }
+    }
+
+    fn readiness(
+        &self,
+        py: Python<'_>,
+        point: impl FnOnce(&Arc<wt_io::session::Session>) -> Box<dyn wt_io::bridge::ring::WaitPoint>,
+    ) -> PyResult<Readiness> {
+        self.bridge.get().check()?;
+        Ok(Readiness::new(py, &self.bridge, point(&self.io)))
+    }
+
+    fn nudge(&self, py: Python<'_>) -> PyResult<()> {
+        Bridge::nudge(self.bridge.bind(py), self.driver)
+    }
+
+    /// None while another waiter comes first.
+    fn may_receive(&self, ticket: u64) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(ticket != 0 || !self.io.has_datagram_waiters())
+    }
+
+    fn try_receive(&self, py: Python<'_>, ticket: u64) -> PyResult<Option<Received>> {
+        if !self.may_receive(ticket)? {
+            return Ok(None);
+        }
+        self.io
+            .try_receive_datagram()
+            .map_err(|error| errors::datagram(py, &error))
+    }
+}
+
+/// The Python object or objects of a stream.
+pub(crate) fn stream_objects<'py>(
+    py: Python<'py>,
+    bridge: &Py<Bridge>,
+    driver: DriverKind,
+    stream: Stream,
+) -> PyResult<Bound<'py, PyAny>> {
+    let send = |io| SendStream::new(bridge.clone_ref(py), io, driver);
+    let recv = |io| RecvStream::new(bridge.clone_ref(py), io);
+    match stream {
+        Stream::Bidirectional(sender, receiver) => Ok((Bound::new(py, send(sender))?, Bound::new(py, recv(receiver))?)
+            .into_pyobject(py)?
+            .into_any()),
+        Stream::Send(sender) => Ok(Bound::new(py, send(sender))?.into_any()),
+        Stream::Recv(receiver) => Ok(Bound::new(py, recv(receiver))?.into_any()),
+    }
+}
+
+#[pymethods]
+impl Session {
+    #[getter]
+    fn connection(&self, py: Python<'_>) -> Connection {
+        Connection::new(self.bridge.clone_ref(py), self.io.connection().clone())
+    }
+
+    #[getter]
+    fn stream_id(&self) -> u64 {
+        self.io.id()
+    }
+
+    #[getter]
+    fn path(&self) -> &str {
+        self.io.request().map_or("", |request| &request.path)
+    }
+
+    #[getter]
+    fn authority(&self) -> &str {
+        self.io.request().map_or("", |request| &request.authority)
+    }
+
+    #[getter]
+    fn headers(&self) -> Vec<(String, String)> {
+        self.io
+            .request()
+            .map(|request| request.headers.clone())
+            .unwrap_or_default()
+    }
+
+    #[getter]
+    fn response_headers(&self) -> Vec<(String, String)> {
+        self.io.response_headers().cloned().unwrap_or_default()
+    }
+
+    #[getter]
+    fn state(&self) -> &'static str {
+        self.io.state().name()
+    }
+
+    #[getter]
+    fn close_info(&self) -> Option<CloseInfo> {
+        self.io.close_info().map(CloseInfo::from)
+    }
+
+    fn accept(&self, py: Python<'_>, headers: Vec<(String, String)>) -> PyResult<()> {
+        self.bridge.get().check()?;
+        if !self.io.accept(headers) {
+            return Err(errors::session_closed(
+                py,
+                Class::Session,
+                self.io.close_info().as_ref(),
+            ));
+        }
+        self.nudge(py)
+    }
+
+    fn reject(&self, py: Python<'_>, status: u16, headers: Vec<(String, String)>) -> PyResult<()> {
+        self.bridge.get().check()?;
+        self.io.reject(status, headers);
+        self.nudge(py)
+    }
+
+    fn close(&self, py: Python<'_>, code: u32, reason: &str) -> PyResult<()> {
+        self.bridge.get().check()?;
+        self.io.close(code, reason);
+        self.nudge(py)
+    }
+
+    fn established(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.readiness(py, |io| io.established())
+    }
+
+    fn closed(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.readiness(py, |io| io.closed())
+    }
+
+    fn subscribe(&self, callback: Py<PyAny>) -> PyResult<()> {
+        let bridge = self.bridge.get();
+        bridge.check()?;
+        self.io.subscribe(bridge.callback(callback));
+        Ok(())
+    }
+
+    fn counters(&self) -> PyResult<HashMap<&'static str, f64>> {
+        self.bridge.get().check()?;
+        let (stats, datagrams) = (self.io.stats(), self.io.datagrams().stats());
+        let count = |value: u64| value as f64;
+        Ok(HashMap::from([
+            ("created_at", stats.created_at.get()),
+            ("ready_at", stats.ready_at.get()),
+            ("closed_at", stats.closed_at.get()),
+            ("streams_created", count(stats.streams_created.get())),
+            ("streams_closed", count(stats.streams_closed.get())),
+            ("stream_errors", count(stats.stream_errors.get())),
+            ("bidirectional_streams", count(stats.bidirectional_streams.get())),
+            ("unidirectional_streams", count(stats.unidirectional_streams.get())),
+            ("protocol_errors", count(stats.protocol_errors.get())),
+            ("send_credit_available", self.io.send_credit() as f64),
+            ("receive_credit_available", self.io.receive_credit() as f64),
+            ("datagrams_sent", count(datagrams.sent)),
+            ("datagrams_received", count(datagrams.received)),
+            ("datagram_bytes_sent", count(datagrams.bytes_sent)),
+            ("datagram_bytes_received", count(datagrams.bytes_received)),
+            ("datagram_send_drops", count(datagrams.send_drops)),
+            ("datagram_send_failures", count(datagrams.send_failures)),
+            ("datagram_expired", count(datagrams.expired)),
+            ("datagram_receive_drops", count(datagrams.receive_drops)),
+            ("datagrams_delivered", count(datagrams.delivered)),
+            (
+                "min_datagram_size",
+                if datagrams.min_size == u64::MAX {
+                    f64::INFINITY
+                } else {
+                    count(datagrams.min_size)
+                },
+            ),
+            ("max_datagram_size_seen", count(datagrams.max_size)),
+        ]))
+    }
+
+    fn try_open<'py>(&self, py: Python<'py>, bidirectional: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.bridge.get().check()?;
+        let opened = self.io.try_open(bidirectional).map_err(|error| {
+            self.io.count_failed_opening();
+            errors::open(py, Class::Stream, &error)
+        })?;
+        opened
+            .map(|stream| stream_objects(py, &self.bridge, self.driver, stream))
+            .transpose()
+    }
+
+    fn openable(&self, py: Python<'_>, bidirectional: bool) -> PyResult<StreamOpening> {
+        self.bridge.get().check()?;
+        let io = wt_io::opening::StreamOpening::start(&self.io, bidirectional);
+        Ok(StreamOpening {
+            bridge: self.bridge.clone_ref(py),
+            session: self.io.clone(),
+            io,
+            driver: self.driver,
+        })
+    }
+
+    #[pyo3(signature = (ticket = 0))]
+    fn try_accept<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.bridge.get().check()?;
+        if ticket == 0 && self.io.has_accept_waiters() {
+            return Ok(None);
+        }
+        let accepted = self
+            .io
+            .try_accept()
+            .map_err(|error| errors::open(py, Class::Session, &error))?;
+        accepted
+            .map(|stream| stream_objects(py, &self.bridge, self.driver, stream))
+            .transpose()
+    }
+
+    fn acceptable(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.readiness(py, |io| io.acceptable())
+    }
+
+    #[getter]
+    fn max_datagram_size(&self) -> PyResult<usize> {
+        self.bridge.get().check()?;
+        Ok(self.io.max_datagram_size())
+    }
+
+    #[getter]
+    fn datagram_queue_bound(&self) -> usize {
+        self.io.datagrams().bound()
+    }
+
+    #[pyo3(signature = (data, priority = 0, ttl = None))]
+    fn send_datagram(&self, data: &Bound<'_, PyAny>, priority: i64, ttl: Option<f64>) -> PyResult<u8> {
+        let py = data.py();
+        self.bridge.get().check()?;
+        let written = convert::with_bytes(data, |bytes| {
+            self.io.send_datagram(bytes, level(priority), ttl.map(convert::seconds))
+        })?
+        .map_err(|error| errors::datagram(py, &error))?;
+        self.nudge(py)?;
+        Ok(convert::status(written))
+    }
+
+    #[pyo3(signature = (data, priority = 0, ttl = None))]
+    fn send_datagrams(&self, data: &Bound<'_, PyList>, priority: i64, ttl: Option<f64>) -> PyResult<(usize, u8)> {
+        let py = data.py();
+        self.bridge.get().check()?;
+        let (priority, ttl) = (level(priority), ttl.map(convert::seconds));
+        let mut yields = false;
+        for (accepted, item) in data.iter().enumerate() {
+            let written = convert::with_bytes(&item, |bytes| self.io.send_datagram(bytes, priority, ttl))?;
+            match written {
+                Ok(Written::Sent) => {}
+                Ok(Written::SentYield) => yields = true,
+                Ok(Written::NoRoom) => {
+                    self.nudge(py)?;
+                    return Ok((accepted, convert::NO_ROOM));
+                }
+                Err(error) if accepted == 0 => return Err(errors::datagram(py, &error)),
+                Err(_) => {
+                    self.nudge(py)?;
+                    return Ok((accepted, convert::SENT));
+                }
+            }
+        }
+        self.nudge(py)?;
+        Ok((data.len(), if yields { convert::SENT_YIELD } else { convert::SENT }))
+    }
+
+    fn datagram_room(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.readiness(py, |io| io.datagram_room())
+    }
+
+    #[pyo3(signature = (ticket = 0))]
+    fn try_receive_datagram<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        Ok(self
+            .try_receive(py, ticket)?
+            .map(|received| PyBytes::new(py, &received.data)))
+    }
+
+    #[pyo3(signature = (max_count, ticket = 0))]
+    fn try_receive_datagrams<'py>(
+        &self,
+        py: Python<'py>,
+        max_count: usize,
+        ticket: u64,
+    ) -> PyResult<Option<Bound<'py, PyList>>> {
+        if !self.may_receive(ticket)? {
+            return Ok(None);
+        }
+        let batch = self
+            .io
+            .try_receive_datagrams(max_count)
+            .map_err(|error| errors::datagram(py, &error))?;
+        batch
+            .map(|batch| PyList::new(py, batch.iter().map(|data| PyBytes::new(py, data))))
+            .transpose()
+    }
+
+    #[pyo3(signature = (ticket = 0))]
+    fn try_receive_datagram_entry<'py>(
+        &self,
+        py: Python<'py>,
+        ticket: u64,
+    ) -> PyResult<Option<(Bound<'py, PyBytes>, u64, f64)>> {
+        let received = self.try_receive(py, ticket)?;
+        Ok(received.map(|received| (PyBytes::new(py, &received.data), received.sequence, received.arrived)))
+    }
+
+    fn datagram_available(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.readiness(py, |io| io.datagram_available())
+    }
+
+    fn datagram_queues(&self) -> PyResult<HashMap<&'static str, usize>> {
+        self.bridge.get().check()?;
+        let queues = self.io.datagrams().queues();
+        Ok(HashMap::from([
+            ("incoming", queues.incoming),
+            ("incoming_bytes", queues.incoming_bytes),
+            ("outgoing", queues.outgoing.iter().sum()),
+            ("outgoing_0", queues.outgoing[0]),
+            ("outgoing_1", queues.outgoing[1]),
+            ("outgoing_2", queues.outgoing[2]),
+            ("outgoing_bytes", queues.outgoing_bytes),
+        ]))
+    }
+
+    fn clear_datagrams(&self, incoming: bool) -> PyResult<usize> {
+        self.bridge.get().check()?;
+        Ok(self.io.clear_datagrams(incoming))
+    }
+
+    fn record_events(&self, enabled: bool) -> PyResult<()> {
+        self.bridge.get().check()?;
+        self.io.datagrams().record_events(enabled);
+        Ok(())
+    }
+
+    fn take_events(&self) -> PyResult<Vec<(&'static str, usize, u64, f64)>> {
+        self.bridge.get().check()?;
+        let events = self.io.datagrams().take_events();
+        Ok(events
+            .into_iter()
+            .map(|event| (event.kind, event.size, event.sequence, event.time))
+            .collect())
+    }
+}
+
+/// Priorities outside 0..=2 are moved to the nearest.
+fn level(priority: i64) -> u8 {
+    priority.clamp(0, 2) as u8
+}
+
+/// A place in the queue for the peer's stream credit.
+#[pyclass(frozen, module = "pywebtransport._core")]
+pub(crate) struct StreamOpening {
+    bridge: Py<Bridge>,
+    session: Arc<wt_io::session::Session>,
+    io: Arc<wt_io::opening::StreamOpening>,
+    driver: DriverKind,
+}
+
+#[pymethods]
+impl StreamOpening {
+    fn ready(&self, py: Python<'_>) -> PyResult<Readiness> {
+        self.bridge.get().check()?;
+        Ok(Readiness::new(py, &self.bridge, self.io.ready()))
+    }
+
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.bridge.get().check()?;
+        match self.io.take() {
+            None => Ok(None),
+            Some(Ok(stream)) => stream_objects(py, &self.bridge, self.driver, stream).map(Some),
+            Some(Err(error)) => {
+                self.session.count_failed_opening();
+                Err(errors::open(py, Class::Stream, &error))
+            }
+        }
+    }
+
+    fn cancel(&self) -> PyResult<()> {
+        self.bridge.get().check()?;
+        self.io.cancel();
+        Ok(())
+    }
+}
+
+impl Drop for StreamOpening {
+    fn drop(&mut self) {
+        if self.bridge.get().may_drop() {
+            self.io.cancel();
+        }
+    }
+}

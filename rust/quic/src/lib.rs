@@ -1,0 +1,12 @@
+//! quinn's streams with explicit endings.
+//!
+//! The one crate that names quinn's stream types, so that RESET_STREAM_AT can be added underneath later without touching
+//! the layers above. It knows nothing of HTTP/3 or WebTransport: error codes are plain 62-bit numbers.
+
+mod streams;
+
+pub use quinn::Connection;
+pub use streams::{
+    ReadError, RecvStream, SendStream, Stopped, WriteError, accept_bi, accept_uni, open_bi, open_uni, try_open_bi,
+    try_open_uni,
+};
