@@ -69,7 +69,7 @@ impl Client {
     ///
     /// # Cancel safety
     /// Dropping the future abandons the attempt and closes what was made.
-    pub async fn connect(self: Arc<Self>, host: String, port: u16) -> Result<Arc<Connection>, ConnectError> {
+    pub async fn connect(self: Arc<Self>, host: String, port: u16) -> Result<Lease, ConnectError> {
         let resolved = endpoint::resolve(&host, port)
             .await
             .map_err(|error| ConnectError::Resolve {
@@ -83,14 +83,11 @@ impl Client {
             local_port: self.endpoint.local_addr().map_or(0, |address| address.port()),
         };
         let connection = Connection::start(quic, place, Role::Client, self.limits.clone(), MAX_SESSIONS, None);
-        let guard = CloseOnDrop(Some(connection));
-        let Some(connection) = &guard.0 else {
-            unreachable!("the guard was filled above")
-        };
-        match connection.settings_received().await {
-            Ok(_) => Ok(guard.disarm()),
+        let lease = Lease(connection);
+        match lease.connection().settings_received().await {
+            Ok(_) => Ok(lease),
             Err(Unready::Unsupported(unsupported)) => Err(ConnectError::Unsupported {
-                address: connection.remote_address().to_string(),
+                address: lease.connection().remote_address().to_string(),
                 reason: unsupported.to_string(),
             }),
             Err(Unready::Ended(end)) => Err(failed(&end, &host)),
@@ -160,22 +157,22 @@ impl Client {
     }
 }
 
-/// Closes a connection that nobody got.
-struct CloseOnDrop(Option<Arc<Connection>>);
+/// A client's hold on its connection: when the last handle is dropped without a close, the connection is closed, as a
+/// keep-alive would keep it for ever otherwise.
+#[derive(Debug)]
+pub struct Lease(Arc<Connection>);
 
-impl CloseOnDrop {
-    fn disarm(mut self) -> Arc<Connection> {
-        match self.0.take() {
-            Some(connection) => connection,
-            None => unreachable!("disarmed once, and filled before"),
-        }
+impl Lease {
+    /// The connection.
+    pub fn connection(&self) -> &Arc<Connection> {
+        &self.0
     }
 }
 
-impl Drop for CloseOnDrop {
+impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(connection) = &self.0 {
-            connection.close(wt_proto::error_code::Code::H3_NO_ERROR.0, "");
+        if self.0.end().is_none() {
+            self.0.close(wt_proto::error_code::Code::H3_NO_ERROR.0, "");
         }
     }
 }

@@ -4,7 +4,7 @@
 //! receiving half, so a silent stream holds up nobody (RFC 9114 section 6.2). Half-read headers are bounded by number
 //! and time.
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use wt_proto::{
@@ -19,7 +19,7 @@ use crate::{
     config::STREAM_HEADER_TIMEOUT,
     connect_stream::ConnectStream,
     connection::{Connection, DATAGRAM_BATCH, yield_now},
-    driver::{Either, poll_once, select},
+    driver::poll_once,
     recv_stream,
     session::Arrived,
 };
@@ -75,16 +75,7 @@ pub(crate) async fn read_datagrams(connection: Arc<Connection>) {
 
 async fn uni_stream(connection: Arc<Connection>, mut recv: RecvStream) {
     let mut parser = UniHeaderParser::new();
-    let header = within(&connection, async {
-        while let Ok(Some(chunk)) = recv.read_chunk().await {
-            if let Some(header) = parser.push(chunk)? {
-                return Ok(Some(header));
-            }
-        }
-        // RFC 9114 section 6.2: a stream that ends before its type is complete is no error.
-        Ok(None)
-    })
-    .await;
+    let header = read_header(&connection, &mut recv, |chunk| parser.push(chunk)).await;
     connection.leave_half_open();
     match header {
         Err(error) => connection.fail(&error),
@@ -116,15 +107,7 @@ async fn uni_stream(connection: Arc<Connection>, mut recv: RecvStream) {
 
 async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: RecvStream) {
     let mut parser = BiHeaderParser::new();
-    let header = within(&connection, async {
-        while let Ok(Some(chunk)) = recv.read_chunk().await {
-            if let Some(header) = parser.push(chunk)? {
-                return Ok(Some(header));
-            }
-        }
-        Ok(None)
-    })
-    .await;
+    let header = read_header(&connection, &mut recv, |chunk| parser.push(chunk)).await;
     connection.leave_half_open();
     match header {
         Err(error) => connection.fail(&error),
@@ -187,21 +170,37 @@ async fn critical_stream(
     }
 }
 
-/// A header within its time limit; without a timer for the usual case that it is there already.
-async fn within<T>(
+/// Read a stream's header; None when the stream ends before it is complete, or takes too long.
+///
+/// The time runs from the first byte. Until then there is nothing to blame: a peer that opens stream 14 has opened 6 and
+/// 10 with it (RFC 9000 section 2.1), and Chromium leaves those two, its QPACK streams, empty until it needs them.
+/// Stopping one would end the connection (RFC 9204 section 4.2). Their number is bounded.
+async fn read_header<H>(
     connection: &Connection,
-    header: impl Future<Output = Result<Option<T>, ConnectionError>>,
-) -> Result<Option<T>, ConnectionError> {
-    let mut header = std::pin::pin!(header);
-    if let Some(header) = poll_once(&mut header).await {
-        return header;
+    recv: &mut RecvStream,
+    mut push: impl FnMut(Bytes) -> Result<Option<H>, ConnectionError>,
+) -> Result<Option<H>, ConnectionError> {
+    // RFC 9114 section 6.2: a stream that ends before its type is complete is no error.
+    let Ok(Some(first)) = recv.read_chunk().await else {
+        return Ok(None);
+    };
+    if let Some(header) = push(first)? {
+        return Ok(Some(header));
     }
-    let limit = connection.driver().sleep(STREAM_HEADER_TIMEOUT);
-    match select(header, select(limit, connection.lost())).await {
-        Either::Left(header) => header,
-        Either::Right(_) => {
+    let rest = async {
+        while let Ok(Some(chunk)) = recv.read_chunk().await {
+            if let Some(header) = push(chunk)? {
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    };
+    connection
+        .driver()
+        .timeout(STREAM_HEADER_TIMEOUT, rest)
+        .await
+        .unwrap_or_else(|| {
             connection.stats().streams_rejected.add(1);
             Ok(None)
-        }
-    }
+        })
 }

@@ -7,7 +7,10 @@ use std::{
 };
 
 use pyo3::prelude::*;
-use wt_io::error::{CloseCause, ConnectionEnd};
+use wt_io::{
+    client::Lease,
+    error::{CloseCause, ConnectionEnd},
+};
 
 use crate::{
     errors::{self, Class},
@@ -59,11 +62,47 @@ impl From<&ConnectionEnd> for CloseInfo {
 pub(crate) struct Connection {
     bridge: Py<Bridge>,
     io: Arc<wt_io::connection::Connection>,
+    /// Of a client: shared by its sessions, so that the connection lives as long as any of them is held.
+    lease: Option<Arc<Lease>>,
 }
 
 impl Connection {
-    pub(crate) fn new(bridge: Py<Bridge>, io: Arc<wt_io::connection::Connection>) -> Self {
-        Self { bridge, io }
+    pub(crate) fn of_client(bridge: Py<Bridge>, lease: Lease) -> Self {
+        Self {
+            bridge,
+            io: lease.connection().clone(),
+            lease: Some(Arc::new(lease)),
+        }
+    }
+
+    /// A server keeps its connections until it is closed, whoever holds them.
+    pub(crate) fn of_server(bridge: Py<Bridge>, io: Arc<wt_io::connection::Connection>) -> Self {
+        Self {
+            bridge,
+            io,
+            lease: None,
+        }
+    }
+
+    pub(crate) fn again(&self, py: Python<'_>) -> Self {
+        Self {
+            bridge: self.bridge.clone_ref(py),
+            io: self.io.clone(),
+            lease: self.lease.clone(),
+        }
+    }
+
+    pub(crate) fn bridge(&self) -> &Py<Bridge> {
+        &self.bridge
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.bridge.get().may_drop() {
+            // In a forked child: the parent's connection is not ours to close.
+            std::mem::forget(self.lease.take());
+        }
     }
 }
 
@@ -121,7 +160,7 @@ impl Connection {
             )
         })?;
         Bridge::nudge(bridge, self.io.driver().kind())?;
-        Ok(Session::new(self.bridge.clone_ref(py), io))
+        Ok(Session::new(py, self.again(py), io))
     }
 
     fn session_count(&self) -> PyResult<usize> {

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 use wt_io::{
     certificate,
+    client::Lease,
     driver::DriverKind,
     error::{ConnectError, ListenError},
     server::Accepted,
@@ -64,7 +65,7 @@ impl Client {
 /// The outcome of a connect, turned into Python objects on the loop's thread.
 struct Connected {
     bridge: Py<Bridge>,
-    result: Result<Arc<wt_io::connection::Connection>, ConnectError>,
+    result: Result<Lease, ConnectError>,
 }
 
 impl<'py> IntoPyObject<'py> for Connected {
@@ -73,8 +74,8 @@ impl<'py> IntoPyObject<'py> for Connected {
     type Error = PyErr;
 
     fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        let connection = self.result.map_err(|error| errors::connect(py, &error))?;
-        Bound::new(py, Connection::new(self.bridge, connection))
+        let lease = self.result.map_err(|error| errors::connect(py, &error))?;
+        Bound::new(py, Connection::of_client(self.bridge, lease))
     }
 }
 
@@ -127,10 +128,18 @@ impl Server {
         match self.io.try_accept() {
             Ok(None) => Ok(None),
             Ok(Some(Accepted::Connection(io))) => Ok(Some(
-                Bound::new(py, Connection::new(self.bridge.clone_ref(py), io))?.into_any(),
+                Bound::new(py, Connection::of_server(self.bridge.clone_ref(py), io))?.into_any(),
             )),
             Ok(Some(Accepted::Request(io))) => Ok(Some(
-                Bound::new(py, Session::new(self.bridge.clone_ref(py), io))?.into_any(),
+                Bound::new(
+                    py,
+                    Session::new(
+                        py,
+                        Connection::of_server(self.bridge.clone_ref(py), io.connection().clone()),
+                        io,
+                    ),
+                )?
+                .into_any(),
             )),
             Err(_) => Err(errors::plain(py, Class::Server, "the server is closed")),
         }

@@ -397,10 +397,12 @@ impl Bridge {
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        if self.may_drop()
-            && let Some(driver) = self.running_loop_driver()
-        {
-            driver.close();
+        if self.may_drop() {
+            // The endpoints first: what they wake is dropped with the driver's queue.
+            self.endpoints.lock().clear();
+            if let Some(driver) = self.running_loop_driver() {
+                driver.close();
+            }
         }
     }
 }

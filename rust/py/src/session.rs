@@ -21,14 +21,21 @@ use crate::{
 #[pyclass(frozen, weakref, module = "pywebtransport._core")]
 pub(crate) struct Session {
     bridge: Py<Bridge>,
+    connection: Connection,
     io: Arc<wt_io::session::Session>,
     driver: DriverKind,
 }
 
 impl Session {
-    pub(crate) fn new(bridge: Py<Bridge>, io: Arc<wt_io::session::Session>) -> Self {
+    pub(crate) fn new(py: Python<'_>, connection: Connection, io: Arc<wt_io::session::Session>) -> Self {
         let driver = io.connection().driver().kind();
-        Self { bridge, io, driver }
+        let bridge = connection.bridge().clone_ref(py);
+        Self {
+            bridge,
+            connection,
+            io,
+            driver,
+        }
     }
 
     fn readiness(
@@ -82,7 +89,7 @@ pub(crate) fn stream_objects<'py>(
 impl Session {
     #[getter]
     fn connection(&self, py: Python<'_>) -> Connection {
-        Connection::new(self.bridge.clone_ref(py), self.io.connection().clone())
+        self.connection.again(py)
     }
 
     #[getter]

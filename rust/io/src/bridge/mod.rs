@@ -2,7 +2,7 @@
 //!
 //! Nothing here knows Python or quinn. `port` carries tokens from any thread to the loop, `ring` is the queue of those who
 //! wait for one condition, `wake` is the file descriptor that the loop watches. Both protocols are model-checked
-//! with loom (`rust/io/tests/loom.rs`).
+//! with loom (`rust/io/loom`).
 
 pub mod port;
 pub mod ring;

@@ -46,7 +46,7 @@ impl WaitQueue {
         self.armed.load(Ordering::Relaxed)
     }
 
-    /// Join the queue. If `ready` says that the condition holds already, the token is rung at once.
+    /// Join the queue. If `ready` says that the condition holds already, the token is rung at once, after those before it.
     pub fn park(&self, port: &Port, token: Token, ready: impl FnOnce() -> bool) {
         {
             let mut waiters = self.waiters.lock();
@@ -55,7 +55,7 @@ impl WaitQueue {
         }
         fence(Ordering::SeqCst);
         if ready() {
-            self.wake(port, false);
+            self.wake(port, Reach::Through(token));
         }
     }
 
@@ -66,7 +66,7 @@ impl WaitQueue {
         }
         fence(Ordering::SeqCst);
         if ready() {
-            self.wake(port, false);
+            self.wake(port, Reach::Through(token));
         }
     }
 
@@ -82,7 +82,7 @@ impl WaitQueue {
             !waiters.is_empty()
         };
         if next {
-            self.wake(port, false);
+            self.wake(port, Reach::First);
         }
     }
 
@@ -91,7 +91,7 @@ impl WaitQueue {
     pub fn notify_one(&self, port: &Port) {
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) {
-            self.wake(port, false);
+            self.wake(port, Reach::First);
         }
     }
 
@@ -100,20 +100,32 @@ impl WaitQueue {
     pub fn notify_all(&self, port: &Port) {
         fence(Ordering::SeqCst);
         if self.armed.load(Ordering::Relaxed) {
-            self.wake(port, true);
+            self.wake(port, Reach::All);
         }
     }
 
-    fn wake(&self, port: &Port, all: bool) {
-        let mut waiters = self.waiters.lock();
-        let count = if all { waiters.len() } else { 1 };
-        for waiter in waiters.iter_mut().take(count) {
+    fn wake(&self, port: &Port, reach: Reach) {
+        for waiter in self.waiters.lock().iter_mut() {
             if !waiter.notified {
                 waiter.notified = true;
                 port.ring(waiter.token);
             }
+            if reach == Reach::First || reach == Reach::Through(waiter.token) {
+                break;
+            }
         }
     }
+}
+
+/// How far into the queue a wake goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// To the first waiter.
+    First,
+    /// To this one and all before it. They may wait for something else: the conditions of one object share a queue.
+    Through(Token),
+    /// To everybody.
+    All,
 }
 
 /// A condition on which the binding can park, without knowing what it is.

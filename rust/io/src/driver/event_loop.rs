@@ -211,7 +211,7 @@ impl LoopDriver {
         self.sockets.lock().retain(|socket| !LoopSocket::is_unused(socket));
     }
 
-    /// Drop all tasks: the loop is closed and nothing will be driven again.
+    /// Drop all tasks: the loop is closed and nothing will be driven again. Call it once more when the last handle goes.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         // Dropping a task may wake or spawn others: take them out before they are dropped, until none is left.
@@ -227,6 +227,9 @@ impl LoopDriver {
 
     fn schedule(&self, task: Runnable) {
         if self.closed.load(Ordering::SeqCst) {
+            // Not dropped here: the waker may have been called under a lock of quinn's that the task's destructor takes.
+            // The next `close` drops it.
+            self.queue.lock().push_back(task);
             return;
         }
         {
