@@ -10,7 +10,6 @@ import pytest
 if TYPE_CHECKING:
     from pywebtransport import ClientConfig, WebTransportClient
     from pywebtransport.utils import DevCertificate
-
     from tests.harness import Pair, Server
 
 # The library is imported inside the fixtures: the tests of pure Python modules run without the Rust core too.

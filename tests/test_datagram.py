@@ -10,13 +10,13 @@ import pytest
 
 from pywebtransport import DatagramError, Event, TimeoutError, WebTransportDatagramTransport
 from pywebtransport.datagram import DatagramMessage, DatagramStats, DatagramTransportDiagnostics
-from pywebtransport.types import EventType
+from pywebtransport.types import Data, EventType
 from pywebtransport.utils import DevCertificate
 from tests.harness import SECONDS, Pair, Server, client_config, connected_pair
 
 
 async def test_payloads_of_every_kind_arrive(pair: Pair) -> None:
-    payloads = [b"bytes", "täxt", bytearray(b"bytearray"), memoryview(b"memoryview"), b""]
+    payloads: list[Data] = [b"bytes", "täxt", bytearray(b"bytearray"), memoryview(b"memoryview"), b""]
     for payload in payloads:
         await pair.client.datagrams.send(payload)
     received = [await pair.server.datagrams.receive(timeout=SECONDS) for _ in payloads]

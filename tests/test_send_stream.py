@@ -53,11 +53,11 @@ async def test_states_of_a_one_way_stream(pair: Pair) -> None:
     near, far = await pair.uni()
     assert near.direction is StreamDirection.SEND_ONLY
     assert far.direction is StreamDirection.RECEIVE_ONLY
-    assert near.state is far.state is StreamState.OPEN
+    assert [near.state, far.state] == [StreamState.OPEN, StreamState.OPEN]
     await near.close()
-    assert near.state is StreamState.HALF_CLOSED_LOCAL
+    assert near.state == StreamState.HALF_CLOSED_LOCAL
     assert await far.read_all() == b""
-    assert far.state is StreamState.HALF_CLOSED_REMOTE
+    assert far.state == StreamState.HALF_CLOSED_REMOTE
     async with asyncio.timeout(SECONDS):
         await near.wait_closed()
         await far.wait_closed()
@@ -147,9 +147,7 @@ async def test_stop_by_the_peer_surfaces_with_its_code(pair: Pair) -> None:
         await near.write_all(b"still nobody")
 
 
-async def test_stop_by_the_peer_wakes_a_waiting_write(
-    certificate: DevCertificate, server: Server, driver: str
-) -> None:
+async def test_stop_by_the_peer_wakes_a_waiting_write(certificate: DevCertificate, server: Server, driver: str) -> None:
     config = client_config(certificate, driver=driver, max_stream_buffer_size=65536)
     async with connected_pair(server, config) as pair:
         near, far = await pair.uni()

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from pywebtransport import (
+    ClientConfig,
     Event,
     SessionError,
     StreamError,
@@ -314,11 +315,13 @@ async def test_openers_wait_for_the_peers_limit(certificate: DevCertificate, dri
 
 
 async def test_an_opener_beyond_the_peers_limit_times_out(certificate: DevCertificate, driver: str) -> None:
-    async with running_server(certificate, driver=driver, initial_max_streams_bidi=1) as server:
-        async with connected_pair(server, client_config(certificate, driver=driver)) as pair:
-            await pair.bidi()
-            with pytest.raises(StreamError, match="allowed no further bidirectional stream"):
-                await pair.client.create_bidirectional_stream(timeout=0.05)
+    async with (
+        running_server(certificate, driver=driver, initial_max_streams_bidi=1) as server,
+        connected_pair(server, client_config(certificate, driver=driver)) as pair,
+    ):
+        _open = await pair.bidi()
+        with pytest.raises(StreamError, match="allowed no further bidirectional stream"):
+            await pair.client.create_bidirectional_stream(timeout=0.05)
 
 
 async def test_a_stream_that_is_dropped_is_reset(pair: Pair) -> None:
@@ -330,16 +333,26 @@ async def test_a_stream_that_is_dropped_is_reset(pair: Pair) -> None:
     assert caught.value.application_code == 0
 
 
-async def test_ready_times_out(pair: Pair) -> None:
-    connection = pair.client.connection
-    assert isinstance(connection, WebTransportConnection)
-    with pytest.raises(TimeoutError):
-        # A second request on the connection, whose answer is not awaited long enough.
-        assert connection._core is not None
-        session_id = connection._add_session(connection._core.request_session("localhost", "/echo", []))
-        session = WebTransportSession(connection, session_id)
+async def test_ready_times_out_while_the_server_decides(server: Server, config: ClientConfig) -> None:
+    decided = asyncio.Event()
+
+    async def slow(session: WebTransportSession) -> bool:
+        return await decided.wait()
+
+    server.app.add_middleware(slow)
+    async with await WebTransportConnection.create_client(config, "127.0.0.1", server.port, "/hold") as connection:
+        (info,) = connection.get_all_sessions()
+        session = WebTransportSession(connection, info.session_id)
         await session.initialize()
-        await session.ready(timeout=0.0)
+        assert session.state is SessionState.CONNECTING
+        with pytest.raises(SessionError, match="not ready"):
+            await session.create_bidirectional_stream()
+        with pytest.raises(TimeoutError) as caught:
+            await session.ready(timeout=0.01)
+        assert caught.value.timeout_duration == 0.01
+        decided.set()
+        await session.ready(timeout=SECONDS)
+        assert session.is_ready
 
 
 async def test_monitor_health_ends_with_the_session(pair: Pair) -> None:

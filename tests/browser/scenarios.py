@@ -115,9 +115,10 @@ async def server_resets_a_stream(page: Page, server: DemoServer) -> None:
 
     session = await _open(page, server, _add_route(server, handler))
     both = await page.call("takeReset", session)
+    print(both)
     for direction, error in both.items():
         assert error is not None, f"{direction} ended without an error"
-        assert (error["source"], error["code"]) == ("stream", 99), direction
+        assert (error["source"], error["code"]) == ("stream", 99), f"{direction}: {error}"
     await page.call("close", session, 0, "")
 
 

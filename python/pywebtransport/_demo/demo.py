@@ -125,6 +125,7 @@ async def _stream_round_trips(session: WebTransportSession, report: _Report) -> 
         _expect(await stream.readexactly(len(message)) == message, "a stream returned other bytes than it was sent")
         times.append(time.perf_counter() - started)
     await stream.close()
+    _expect(await stream.read() == b"", "a stream returned more than it was sent")
     report.done(name, f"{len(times):,} x, {_latency(times)}")
 
 

@@ -107,6 +107,8 @@ async def demo_server(
 ) -> AsyncIterator[DemoServer]:
     """An echo server that listens, and its page unless `page_port` is None; `settings` go to the ServerConfig."""
     certificate = generate_dev_certificate(days_valid=_CERTIFICATE_DAYS)
+    # Chromium does not wait for stream credit: a page that opens a hundred streams at once fails without it.
+    settings = {"max_incoming_streams": 1000, "max_streams_per_connection": 1000, **settings}
     config = ServerConfig(certfile=certificate.certfile, keyfile=certificate.keyfile, **settings)
     async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(ServerApp(config=config))
@@ -120,10 +122,15 @@ async def demo_server(
 
 async def run_server(*, host: str, port: int, page_port: int | None, announce_json: bool) -> int:
     """Serve until a signal arrives; 1 when a port cannot be had."""
+    stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C arrives as KeyboardInterrupt
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
     try:
         async with demo_server(host=host, port=port, page_port=page_port) as demo:
             _announce(demo, as_json=announce_json)
-            await _until_signal()
+            await stopped.wait()
     except (OSError, WebTransportError) as error:
         print(f"pywebtransport serve: {error}", file=sys.stderr)
         return 1
@@ -139,14 +146,3 @@ def _announce(demo: DemoServer, *, as_json: bool) -> None:
     if demo.page_url is not None:
         print(f"page          {demo.page_url}  <- open it in a browser on this machine")
     print("Ctrl-C ends it.", flush=True)
-
-
-async def _until_signal() -> None:
-    stopped = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
-    except NotImplementedError:
-        pass  # Windows: Ctrl-C arrives as KeyboardInterrupt
-    await stopped.wait()

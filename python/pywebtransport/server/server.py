@@ -209,7 +209,10 @@ class WebTransportServer(EventEmitter):
             self._core = await _core.Server.listen(current_bridge(), self._config, host, port)
         except BaseException as error:
             self._listening = False
-            if isinstance(error, ServerError) or not isinstance(error, (WebTransportError, OSError, ValueError)):
+            if isinstance(error, ServerError):
+                error.bind_address = address
+                raise
+            if not isinstance(error, (WebTransportError, OSError, ValueError)):
                 raise
             text = error.message if isinstance(error, WebTransportError) else str(error)
             raise ServerError(f"Cannot listen on {host}:{port}: {text}", bind_address=address) from error

@@ -261,10 +261,10 @@ class WebTransportSession(EventEmitter):
     async def close(self, code: int = 0, reason: str = "", close_connection: bool = True) -> None:
         """Close the session and everything on it.
 
-        What was written and the datagrams that were accepted go first, then the code and the reason (the
-        CLOSE_WEBTRANSPORT_SESSION capsule of draft-ietf-webtrans-http3, section "Session Termination"). Waits until the
-        peer has answered, at most `config.close_timeout` seconds. Idempotent; the first close wins, and closing what
-        the peer has closed is harmless. Cancelling it does not undo the close.
+        Own streams that are open are finished (FIN). What was written and the datagrams that were accepted go first,
+        then the code and the reason (the CLOSE_WEBTRANSPORT_SESSION capsule of draft-ietf-webtrans-http3, section
+        "Session Termination"). Waits until the peer has answered, at most `config.close_timeout` seconds. Idempotent;
+        the first close wins, and closing what the peer has closed is harmless. Cancelling it does not undo the close.
 
         Args:
             code: application code for the peer, 0 to 2**32 - 1.
@@ -348,7 +348,7 @@ class WebTransportSession(EventEmitter):
         """Open a stream in both directions.
 
         Returns at once while the peer allows another stream; else waits for that, first come, first served. The peer
-        learns of the stream with its first bytes. Cancelling it gives the place, or the stream, back.
+        learns of the stream before anything is written. Cancelling it gives the place, or the stream, back.
 
         Args:
             timeout: limit in seconds; None: `config.stream_creation_timeout`, on servers 10 s.

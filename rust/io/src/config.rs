@@ -170,13 +170,23 @@ pub enum Side {
 
 impl CommonConfig {
     /// Concurrent streams of the peer: (bidirectional, unidirectional), as QUIC counts them.
+    ///
+    /// A configured limit is exact. The default has an eighth on top: quinn announces new credit only when an eighth of the
+    /// limit has been given back, and a browser refuses to open a stream that it has no credit for.
     pub fn stream_limits(&self, side: Side) -> (u64, u64) {
-        let or_default = |limit: u64| if limit == 0 { self.max_incoming_streams } else { limit };
+        let slack = self.max_incoming_streams / 8 + 1;
+        let or_default = |limit: u64| {
+            if limit == 0 {
+                self.max_incoming_streams.saturating_add(slack)
+            } else {
+                limit
+            }
+        };
         // One session per connection: its CONNECT stream comes on top on the server.
         let connect = u64::from(side == Side::Server);
         (
-            or_default(self.initial_max_streams_bidi) + connect,
-            or_default(self.initial_max_streams_uni) + HTTP3_UNI_STREAMS,
+            or_default(self.initial_max_streams_bidi).saturating_add(connect),
+            or_default(self.initial_max_streams_uni).saturating_add(HTTP3_UNI_STREAMS),
         )
     }
 

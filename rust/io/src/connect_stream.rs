@@ -266,8 +266,16 @@ impl Task {
 
     fn send_close(&mut self) {
         if let Phase::Flushing(code, reason, _) = std::mem::replace(&mut self.phase, Phase::Running) {
+            // Behind everything that QUIC has taken: the peer stops reading its streams at the CLOSE, and of a stream that
+            // was not finished nobody tells when it has arrived. What flow control holds back does not hold this back.
+            self.stream.send.set_priority(i32::MIN);
+            let limit = if self.session.has_unfinished_data() {
+                CLOSE_ANSWER_TIMEOUT.max(self.session.limits().close_timeout)
+            } else {
+                CLOSE_ANSWER_TIMEOUT
+            };
             self.machine.close(code, &reason);
-            self.phase = Phase::Answering(self.sleep(CLOSE_ANSWER_TIMEOUT));
+            self.phase = Phase::Answering(self.sleep(limit));
         }
     }
 

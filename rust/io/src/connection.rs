@@ -332,12 +332,11 @@ impl Connection {
         self.close(error.code.0, error.reason);
     }
 
-    /// Count one more stream whose header is not known; false when there are too many.
+    /// Count one more stream whose header is not known, unless there are too many.
     pub(crate) fn admit_half_open(&self) -> bool {
         let admitted = self.half_open.fetch_add(1, AcqRel) < crate::config::MAX_HALF_OPEN_STREAMS;
         if !admitted {
             self.half_open.fetch_sub(1, AcqRel);
-            self.stats.streams_rejected.add(1);
         }
         admitted
     }

@@ -30,7 +30,7 @@ const UNKNOWN: u64 = Code::WT_BUFFERED_STREAM_REJECTED.0;
 /// Accept unidirectional streams until the connection ends.
 pub(crate) async fn accept_uni(connection: Arc<Connection>) {
     while let Ok(mut recv) = wt_quic::accept_uni(connection.quic(), UNKNOWN).await {
-        if connection.admit_half_open() {
+        if admit(&connection).await {
             connection.driver().spawn(uni_stream(connection.clone(), recv));
         } else {
             recv.stop(UNKNOWN);
@@ -41,13 +41,27 @@ pub(crate) async fn accept_uni(connection: Arc<Connection>) {
 /// Accept bidirectional streams until the connection ends.
 pub(crate) async fn accept_bi(connection: Arc<Connection>) {
     while let Ok((mut send, mut recv)) = wt_quic::accept_bi(connection.quic(), UNKNOWN).await {
-        if connection.admit_half_open() {
+        if admit(&connection).await {
             connection.driver().spawn(bi_stream(connection.clone(), send, recv));
         } else {
             recv.stop(UNKNOWN);
             send.reset(UNKNOWN);
         }
     }
+}
+
+/// Count one more stream whose header is not known; false when there are too many.
+async fn admit(connection: &Connection) -> bool {
+    if connection.admit_half_open() {
+        return true;
+    }
+    // A burst of streams may all have brought their headers: give those that were accepted before a turn to read them.
+    yield_now().await;
+    let admitted = connection.admit_half_open();
+    if !admitted {
+        connection.stats().streams_rejected.add(1);
+    }
+    admitted
 }
 
 /// Read datagrams in batches until the connection ends.

@@ -4,7 +4,7 @@
 //! reads. After the session ended the pump goes on with what QUIC has received already and then ends the stream with the
 //! session's close, so that nothing that arrived is lost.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,6 +14,7 @@ use wt_quic::ReadError;
 
 use crate::{
     bridge::ring::{WaitPoint, WaitQueue, wait_point},
+    config::CLOSE_ANSWER_TIMEOUT,
     driver::{Either, poll_once, select},
     error::StreamEnd,
     session::{Half, Session},
@@ -21,6 +22,10 @@ use crate::{
 
 /// Chunks taken from QUIC at once: 64 packets of 1 400 bytes are 90 KiB.
 const BATCH: usize = 64;
+
+/// How long a stream is still read after the peer's CLOSE, which may overtake data that was sent before it. The peer's
+/// reset usually ends it within a round trip.
+const LATE_DATA: Duration = CLOSE_ANSWER_TIMEOUT;
 
 /// Every so many reads that did not wait the reader is sent through the event loop once.
 const YIELD_INTERVAL: u32 = 256;
@@ -302,6 +307,7 @@ impl Chunks {
 /// Move a stream's data from QUIC into the read-ahead until it ends. One task per receiving half.
 pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream) {
     let mut batch: [Bytes; BATCH] = std::array::from_fn(|_| Bytes::new());
+    let mut after_end = None;
     let errored = loop {
         let full = {
             let mut ahead = stream.ahead.lock();
@@ -310,7 +316,9 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
                 quic.stop(code.0);
                 break true;
             }
-            ahead.pump_waits = ahead.buffered >= stream.session.limits().stream_buffer_size;
+            // After the end everything is taken at once: QUIC drops what it holds when the peer's reset comes.
+            ahead.pump_waits =
+                !stream.session.has_ended() && ahead.buffered >= stream.session.limits().stream_buffer_size;
             ahead.pump_waits
         };
         if full {
@@ -318,7 +326,16 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
             continue;
         }
         let read = if stream.session.has_ended() {
-            match poll_once(quic.read_chunks(&mut batch)).await {
+            let late = after_end.get_or_insert_with(|| stream.session.connection().driver().sleep(LATE_DATA));
+            let read = if stream.session.closed_by_peer() {
+                match select(quic.read_chunks(&mut batch), late).await {
+                    Either::Left(read) => Some(read),
+                    Either::Right(()) => None,
+                }
+            } else {
+                poll_once(quic.read_chunks(&mut batch)).await
+            };
+            match read {
                 Some(read) => read,
                 None => {
                     // Draft-16 section 4.7: on session termination the endpoint MUST stop every receive side.

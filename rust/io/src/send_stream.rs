@@ -81,7 +81,6 @@ pub enum Written {
 pub struct SendStream {
     id: u64,
     session: Arc<Session>,
-    opened: Instant,
     queue: Mutex<Queue>,
     bell: Notify,
     /// Waiters for room, for an empty queue and for the end: all are woken by any progress.
@@ -90,6 +89,8 @@ pub struct SendStream {
 
 #[derive(Debug)]
 struct Queue {
+    /// Goes out before everything, also before a reset: without it the peer never learns whose stream it is.
+    header: Bytes,
     chunks: Vec<Bytes>,
     shared: BytesMut,
     buffered: usize,
@@ -108,9 +109,9 @@ impl SendStream {
         Arc::new(Self {
             id,
             session,
-            opened: Instant::now(),
             queue: Mutex::new(Queue {
-                chunks: if header.is_empty() { Vec::new() } else { vec![header] },
+                header,
+                chunks: Vec::new(),
                 shared: BytesMut::new(),
                 buffered,
                 bytes_sent: 0,
@@ -219,6 +220,12 @@ impl SendStream {
         }
     }
 
+    /// Whether data was written and the end is still open.
+    pub(crate) fn is_unfinished(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.state == SendState::Open && queue.bytes_sent > 0
+    }
+
     /// Ready when `write` would take data or fail.
     pub fn writable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
         wait_point(
@@ -321,10 +328,17 @@ enum Work {
 /// Move a stream's data to QUIC until it has ended there. One task per sending half.
 pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream) {
     let mut stopped = std::pin::pin!(quic.stopped());
+    let mut header_sent = None;
     loop {
         let work = {
             let mut queue = stream.queue.lock();
-            if let Some(code) = queue.reset {
+            if !queue.header.is_empty() {
+                header_sent = Some(Instant::now());
+                let header = std::mem::take(&mut queue.header);
+                let mut chunks = vec![header];
+                chunks.append(&mut queue.chunks);
+                Work::Write(chunks)
+            } else if let Some(code) = queue.reset {
                 Work::Reset(code)
             } else if !queue.chunks.is_empty() {
                 Work::Write(std::mem::take(&mut queue.chunks))
@@ -351,8 +365,7 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
                 }
             }
             Work::Reset(code) => {
-                let header_is_safe = header_delay(&stream);
-                if let Some(delay) = header_is_safe {
+                if let Some(delay) = header_sent.and_then(|sent| header_delay(&stream, sent)) {
                     let _ = select(
                         stream.session.connection().driver().sleep(delay),
                         stream.session.connection().lost(),
@@ -411,9 +424,8 @@ async fn write(stream: &SendStream, quic: &mut wt_quic::SendStream, mut chunks: 
 }
 
 /// Without RESET_STREAM_AT a reset may overtake the stream header, and the peer never learns whose stream it was (measured:
-/// 212 of 300 immediate resets; protocol.md 6). So a young stream is reset 2 round trips after it was opened.
-fn header_delay(stream: &SendStream) -> Option<Duration> {
+/// 212 of 300 immediate resets; protocol.md 6). So a reset waits until 2 round trips after the header was `sent`.
+fn header_delay(stream: &SendStream, sent: Instant) -> Option<Duration> {
     let safe = 2 * stream.session.connection().quic().rtt();
-    safe.checked_sub(stream.opened.elapsed())
-        .filter(|delay| !delay.is_zero())
+    safe.checked_sub(sent.elapsed()).filter(|delay| !delay.is_zero())
 }

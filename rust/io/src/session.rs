@@ -615,6 +615,21 @@ impl Session {
         }
     }
 
+    /// Whether a stream was written to and not finished: only QUIC knows how much of it the peer has.
+    pub(crate) fn has_unfinished_data(&self) -> bool {
+        self.streams
+            .lock()
+            .values()
+            .any(|entry| entry.send.as_ref().is_some_and(|send| send.is_unfinished()))
+    }
+
+    /// Whether the peer closed this session: what it sent before may still be under way.
+    pub(crate) fn closed_by_peer(&self) -> bool {
+        self.verdict
+            .get()
+            .is_some_and(|info| info.by == Initiator::Peer && info.cause == CloseCause::Closed)
+    }
+
     /// Wait for the verdict. Cancel safe.
     pub(crate) async fn ended(&self) {
         self.end.passed().await;

@@ -11,7 +11,7 @@ pub mod peer;
 use std::{
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
@@ -21,7 +21,9 @@ use std::{
 use wt_io::{
     certificate::{Certificate, generate_ecdsa},
     config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, ServerConfig, VerifyMode},
+    connection::Connection,
     driver::DriverKind,
+    session::Session,
 };
 
 pub use event_loop::EventLoop;
@@ -54,7 +56,13 @@ pub fn run<F: Future<Output = ()>>(kind: DriverKind, situation: impl FnOnce(Net)
             .enable_all()
             .build()
             .expect("a runtime");
-        runtime.block_on(situation(Net::new(kind)));
+        let net = Net::new(kind);
+        let (born, loops) = (net.born.clone(), [net.server_loop.clone(), net.client_loop.clone()]);
+        runtime.block_on(async {
+            situation(net).await;
+            born.all_freed().await;
+        });
+        drop(loops);
     });
 }
 
@@ -87,11 +95,47 @@ pub struct Net {
     pub server_loop: Arc<EventLoop>,
     pub client_loop: Arc<EventLoop>,
     pub identity: Identity,
+    born: Arc<Born>,
+}
+
+/// The connections and sessions of a test. When it is over and has dropped its handles, none of them must be left.
+#[derive(Default)]
+pub struct Born {
+    connections: Mutex<Vec<Weak<Connection>>>,
+    sessions: Mutex<Vec<Weak<Session>>>,
+}
+
+impl Born {
+    pub fn connection(&self, connection: &Arc<Connection>) {
+        let connection = Arc::downgrade(connection);
+        self.connections.lock().expect("not poisoned").push(connection);
+    }
+
+    pub fn session(&self, session: &Arc<Session>) {
+        self.sessions
+            .lock()
+            .expect("not poisoned")
+            .push(Arc::downgrade(session));
+    }
+
+    async fn all_freed(&self) {
+        let sessions = std::mem::take(&mut *self.sessions.lock().expect("not poisoned"));
+        eventually("the sessions are freed", || {
+            sessions.iter().all(|session| session.strong_count() == 0)
+        })
+        .await;
+        let connections = std::mem::take(&mut *self.connections.lock().expect("not poisoned"));
+        eventually("the connections are freed", || {
+            connections.iter().all(|connection| connection.strong_count() == 0)
+        })
+        .await;
+    }
 }
 
 impl Net {
     fn new(kind: DriverKind) -> Self {
         Self {
+            born: Arc::default(),
             server_loop: Arc::new(EventLoop::start(kind)),
             client_loop: Arc::new(EventLoop::start(kind)),
             identity: Identity::new(),
