@@ -201,16 +201,18 @@ async def test_leaving_async_with_aborts_an_unfinished_stream(pair: Pair) -> Non
 
 
 async def test_data_that_arrived_is_read_before_the_sessions_end(pair: Pair) -> None:
-    near, far = await pair.bidi()
-    await near.write(b"until the end")
+    unfinished, far_unfinished = await pair.bidi()
+    finished, far_finished = await pair.uni()
+    await unfinished.write(b"a truncated")
+    await finished.write(b"a complete stream", end_stream=True)
     await pair.client.close(6)
     async with asyncio.timeout(SECONDS):
         await pair.server.wait_closed()
-        # What was written arrives; that it was not finished shows too.
-        assert await far.readexactly(13) == b"until the end"
-        for attempt in (far.read(), far.write(b"nobody is there")):
+        assert await far_finished.read_all() == b"a complete stream"
+        assert await far_unfinished.readexactly(11) == b"a truncated"
+        for operation in (far_unfinished.read(), far_unfinished.write(b"nobody is there")):
             with pytest.raises(StreamError) as caught:
-                await attempt
+                await operation
             assert caught.value.close_code == 6
 
 

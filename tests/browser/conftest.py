@@ -13,7 +13,7 @@ from pywebtransport._demo.server import DemoServer, demo_server
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def server() -> AsyncIterator[DemoServer]:
-    # Firefox says nothing when a page is left, nor does Chromium under load: the idle timeout notices, soon.
+    # Under load Chromium leaves a page without a word to the server: the idle timeout notices, soon.
     async with demo_server(page_port=0, connection_idle_timeout=5.0) as demo:
         yield demo
 

@@ -49,6 +49,11 @@ _FIREFOX_PREFERENCES = {
 class Page(ABC):
     """One page of one browser."""
 
+    tells_reset_codes = True
+    """A reader learns the code of a stream that the server reset."""
+    ends_sessions_on_reload = True
+    """The sessions of a page end with it: at once, or as a silent peer does."""
+
     def __init__(self) -> None:
         self.errors: list[str] = []
         """Uncaught errors of the page's scripts."""
@@ -149,6 +154,10 @@ class _ChromiumPage(Page):
 
 
 class _FirefoxPage(Page):
+    # As of ESR 153: the reader's error is a TypeError, and a page's connection lives on, with PINGs, after a reload.
+    tells_reset_codes = False
+    ends_sessions_on_reload = False
+
     def __init__(self, bidi: _Bidi, context: str) -> None:
         super().__init__()
         self._bidi = bidi

@@ -38,7 +38,7 @@
   const datagramWriter = ({ datagrams }) => (datagrams.createWritable ? datagrams.createWritable() : datagrams.writable).getWriter();
 
   // Firefox and Chromium name errors alike, but not the words in them.
-  const describe = (error) => ({ name: error.name, message: error.message, source: error.source ?? null, code: error.streamErrorCode ?? null });
+  const describe = (error) => ({ name: error.name, source: error.source ?? null, code: error.streamErrorCode ?? null });
 
   // The message was a member of the dictionary once, and is the first argument now.
   function streamError(code) {

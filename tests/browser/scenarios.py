@@ -115,10 +115,10 @@ async def server_resets_a_stream(page: Page, server: DemoServer) -> None:
 
     session = await _open(page, server, _add_route(server, handler))
     both = await page.call("takeReset", session)
-    print(both)
-    for direction, error in both.items():
-        assert error is not None, f"{direction} ended without an error"
-        assert (error["source"], error["code"]) == ("stream", 99), f"{direction}: {error}"
+    assert (both["writing"]["source"], both["writing"]["code"]) == ("stream", 99)
+    assert both["reading"] is not None, "the reader saw a clean end"
+    if page.tells_reset_codes:
+        assert (both["reading"]["source"], both["reading"]["code"]) == ("stream", 99)
     await page.call("close", session, 0, "")
 
 
@@ -140,7 +140,8 @@ async def reload_in_mid_traffic(page: Page, server: DemoServer) -> None:
     await page.call("startTraffic", session, 10)
     await asyncio.sleep(0.5)
     await _load(page, server)
-    await _ended(record)
+    if page.ends_sessions_on_reload:
+        await _ended(record)
     await bidirectional_stream_is_echoed(page, server)
 
 

@@ -421,6 +421,8 @@ async function showServer() {
   show("server-last", last ? `${last.path}, code ${last.code ?? "none"}${last.reason ? `, “${last.reason}”` : ""}` : "none yet");
 }
 
+// Firefox keeps the session of a page that was left, and tells the server nothing.
+addEventListener("pagehide", () => link?.close(0, "the page was left"));
 element("connect").addEventListener("click", () => (link ? disconnect() : connect()));
 element("message").addEventListener("keydown", (event) => { if (event.key === "Enter" && link) actions.sendBidi(); });
 for (const button of buttons) {

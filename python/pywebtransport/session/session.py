@@ -261,10 +261,11 @@ class WebTransportSession(EventEmitter):
     async def close(self, code: int = 0, reason: str = "", close_connection: bool = True) -> None:
         """Close the session and everything on it.
 
-        Own streams that are open are finished (FIN). What was written and the datagrams that were accepted go first,
-        then the code and the reason (the CLOSE_WEBTRANSPORT_SESSION capsule of draft-ietf-webtrans-http3, section
-        "Session Termination"). Waits until the peer has answered, at most `config.close_timeout` seconds. Idempotent;
-        the first close wins, and closing what the peer has closed is harmless. Cancelling it does not undo the close.
+        What was written and the datagrams that were accepted go first, then the code and the reason (the
+        CLOSE_WEBTRANSPORT_SESSION capsule of draft-ietf-webtrans-http3, section "Session Termination"). The peer can
+        read everything; streams that were not finished then fail with the close, they do not end. Waits until the peer
+        has answered, at most `config.close_timeout` seconds. Idempotent; the first close wins, and closing what the
+        peer has closed is harmless. Cancelling it does not undo the close.
 
         Args:
             code: application code for the peer, 0 to 2**32 - 1.

@@ -157,7 +157,8 @@ struct Incoming {
     bytes_received: u64,
     drops: u64,
     delivered: u64,
-    hits: u64,
+    /// Taken since the application last waited.
+    taken: u64,
     min_size: Option<u64>,
     max_size: u64,
 }
@@ -320,10 +321,11 @@ impl Session {
     /// Take up to `max` datagrams at once; None as in [`try_receive_datagram`](Self::try_receive_datagram).
     pub fn try_receive_datagrams(&self, max: usize) -> Result<Option<Vec<Bytes>>, DatagramError> {
         let mut incoming = self.datagrams().incoming.lock();
-        let count = incoming.queue.len().min(max);
-        if count == 0 {
-            return self.nothing_received(true);
+        if !incoming.may_take() {
+            return self.nothing_received(incoming.queue.is_empty());
         }
+        let count = incoming.queue.len().min(max);
+        incoming.taken += count as u64;
         incoming.delivered += count as u64;
         let batch: Vec<Bytes> = incoming.queue.drain(..count).map(|received| received.data).collect();
         incoming.bytes -= batch.iter().map(Bytes::len).sum::<usize>();
@@ -461,14 +463,19 @@ impl Outgoing {
 }
 
 impl Incoming {
+    /// Whether there is something, and the loop has had its turn lately.
     fn may_take(&mut self) -> bool {
-        self.hits += 1;
-        !self.queue.is_empty() && !self.hits.is_multiple_of(YIELD_INTERVAL)
+        let may = !self.queue.is_empty() && self.taken < YIELD_INTERVAL;
+        if !may {
+            self.taken = 0;
+        }
+        may
     }
 
     fn pop(&mut self) -> Option<Received> {
         let received = self.queue.pop_front()?;
         self.bytes -= received.data.len();
+        self.taken += 1;
         self.delivered += 1;
         Some(received)
     }

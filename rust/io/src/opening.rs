@@ -64,14 +64,8 @@ impl StreamOpening {
     }
 
     fn give_back(&self) {
-        match self.take() {
-            Some(Ok(Stream::Bidirectional(send, recv))) => {
-                send.reset(0);
-                recv.stop(0);
-            }
-            Some(Ok(Stream::Send(send))) => send.reset(0),
-            Some(Ok(Stream::Recv(recv))) => recv.stop(0),
-            Some(Err(_)) | None => {}
+        if let Some(Ok(stream)) = self.take() {
+            stream.turn_away();
         }
     }
 }

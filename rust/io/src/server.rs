@@ -182,30 +182,44 @@ impl Server {
         )
     }
 
-    /// Stop accepting, close every connection and release the port. Idempotent; cancel safe.
+    /// Stop accepting, close every connection and release the port. Idempotent.
+    ///
+    /// # Cancel safety
+    /// The release goes on without the caller.
     pub async fn close(self: Arc<Self>) {
         if !self.shared.closed.swap(true, AcqRel) {
             self.endpoint
                 .close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
             endpoint::forget(&self.endpoint);
-            let connections: Vec<_> = std::mem::take(&mut *self.shared.connections.lock());
-            for connection in connections.iter().filter_map(Weak::upgrade) {
-                connection.close(Code::H3_NO_ERROR.0, "the server is shutting down");
-                connection.lost().await;
-            }
-            self.shared.acceptable.notify_all(&self.shared.port);
-            // Closed connections answer late packets for three probe timeouts (RFC 9000 section 10.2), then they are gone.
-            self.driver.timeout(RELEASE_TIMEOUT, self.endpoint.wait_idle()).await;
-            // Handles of the application keep the endpoint alive, but not the port. quinn keeps the last but one socket
-            // until a packet arrives, so it takes two throw-away ones.
-            for _ in 0..2 {
-                if let Ok(substitute) = endpoint::client_socket() {
-                    let _ = self.endpoint.rebind(substitute);
-                }
-            }
-            self.shared.released.open();
+            self.driver.spawn(self.clone().release());
         }
         self.shared.released.passed().await;
+    }
+
+    async fn release(self: Arc<Self>) {
+        let connections: Vec<_> = std::mem::take(&mut *self.shared.connections.lock());
+        for connection in connections.iter().filter_map(Weak::upgrade) {
+            connection.close(Code::H3_NO_ERROR.0, "the server is shutting down");
+            connection.lost().await;
+        }
+        self.shared.acceptable.notify_all(&self.shared.port);
+        // Closed connections answer late packets for three probe timeouts (RFC 9000 section 10.2), then they are gone.
+        self.driver.timeout(RELEASE_TIMEOUT, self.endpoint.wait_idle()).await;
+        // Handles of the application keep the endpoint alive, but not the port. quinn keeps the last but one socket
+        // until a packet arrives, so it takes two throw-away ones.
+        for _ in 0..2 {
+            if let Ok(substitute) = endpoint::client_socket() {
+                let _ = self.endpoint.rebind(substitute);
+            }
+        }
+        self.shared.released.open();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nobody can accept them any more, and connections in the queue would keep it, and themselves, for ever.
+        self.shared.queue.lock().clear();
     }
 }
 

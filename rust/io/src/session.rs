@@ -11,7 +11,7 @@ use std::{
     sync::{
         Arc, OnceLock,
         atomic::{
-            AtomicU8, AtomicU64, AtomicUsize,
+            AtomicBool, AtomicU8, AtomicU64, AtomicUsize,
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
@@ -98,6 +98,23 @@ pub enum Stream {
     Recv(Arc<RecvStream>),
 }
 
+impl Stream {
+    /// Reset and stop it: nobody wants it.
+    pub(crate) fn turn_away(&self) {
+        let (send, recv) = match self {
+            Self::Bidirectional(send, recv) => (Some(send), Some(recv)),
+            Self::Send(send) => (Some(send), None),
+            Self::Recv(recv) => (None, Some(recv)),
+        };
+        if let Some(send) = send {
+            send.reset(0);
+        }
+        if let Some(recv) = recv {
+            recv.stop(0);
+        }
+    }
+}
+
 /// QUIC's side of a stream whose header is known, on its way to its session.
 #[derive(Debug)]
 pub(crate) struct Arrived {
@@ -132,6 +149,8 @@ pub struct Session {
     pub(crate) flush_bell: Notify,
     streams: Mutex<HashMap<u64, Entry>>,
     accepted: Mutex<VecDeque<Stream>>,
+    /// Nobody will accept any more.
+    abandoned: AtomicBool,
     acceptable: WaitQueue,
     changes: WaitQueue,
     subscriber: AtomicU64,
@@ -169,6 +188,7 @@ impl Session {
             flush_bell: Notify::new(),
             streams: Mutex::default(),
             accepted: Mutex::default(),
+            abandoned: AtomicBool::new(false),
             acceptable: WaitQueue::default(),
             changes: WaitQueue::default(),
             subscriber: AtomicU64::new(0),
@@ -371,6 +391,14 @@ impl Session {
         }
     }
 
+    /// The application has let the session go: streams that it did not accept are turned away, now and later. Otherwise they
+    /// and the session would keep each other for ever.
+    pub fn abandon(&self) {
+        self.abandoned.store(true, Release);
+        let unwanted = std::mem::take(&mut *self.accepted.lock());
+        unwanted.iter().for_each(Stream::turn_away);
+    }
+
     /// Whether somebody waits for a stream already.
     pub fn has_accept_waiters(&self) -> bool {
         self.acceptable.has_waiters()
@@ -437,6 +465,9 @@ impl Session {
         };
         self.accepted.lock().push_back(stream);
         self.acceptable.notify_one(self.port());
+        if self.abandoned.load(Acquire) {
+            self.abandon();
+        }
         (recv, arrived.recv)
     }
 

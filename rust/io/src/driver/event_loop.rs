@@ -393,7 +393,9 @@ impl AsyncUdpSocket for LoopSocket {
     }
 
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
-        self.state.try_send((&self.io).into(), transmit)
+        // `send`, not `try_send`: quinn gives a connection up at any error but WouldBlock, and a packet that the system refuses
+        // (no route for now, an MTU probe that is too large) is no more than a lost one.
+        self.state.send((&self.io).into(), transmit)
     }
 
     fn poll_recv(

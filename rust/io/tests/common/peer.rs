@@ -1,7 +1,7 @@
 //! The two ends: a listening server, a connecting client, and the session each of them has.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     ops::Deref,
     sync::{Arc, Mutex},
 };
@@ -14,6 +14,7 @@ use wt_io::{
     endpoint::{self, Endpoint},
     error::{CloseInfo, ConnectError, DatagramError, ListenError, OpenError, StreamEnd},
     opening::StreamOpening,
+    proto::headers::HeaderList,
     recv_stream::RecvStream,
     send_stream::{SendStream, Written},
     server::{Accepted, Closed, Server},
@@ -180,8 +181,18 @@ impl Dialer {
 
     /// Send a CONNECT.
     pub fn request(&self, connection: &Arc<Connection>, path: &str) -> Peer {
+        self.request_with(connection, "localhost", path, Vec::new())
+    }
+
+    pub fn request_with(
+        &self,
+        connection: &Arc<Connection>,
+        authority: &str,
+        path: &str,
+        headers: HeaderList,
+    ) -> Peer {
         let session = connection
-            .request_session("localhost".into(), path.into(), Vec::new())
+            .request_session(authority.into(), path.into(), headers)
             .expect("the connection lives");
         self.born.session(&session);
         Peer {
@@ -203,6 +214,16 @@ impl Dialer {
     /// The client's UDP socket.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Cut the network cable: nothing that is sent arrives any more, in either direction.
+    pub fn vanish(&self) {
+        // quinn reads from the socket before the current one too. A socket for IPv4 cannot send to the addresses of one for
+        // IPv6, and nobody knows where it listens.
+        for _ in 0..2 {
+            let nowhere = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+            self.endpoint.rebind(nowhere).expect("rebound");
+        }
     }
 }
 
@@ -393,7 +414,7 @@ impl Pair {
         client.closed().await;
         server.closed().await;
         for end in [&client, &server] {
-            turn_away_unaccepted(end);
+            end.abandon();
             end.all_streams_closed().await;
             let connection = end.connection();
             eventually("the session left its connection", || connection.session_count() == 0).await;
@@ -406,20 +427,6 @@ impl Pair {
         })
         .await;
         listener.close().await;
-    }
-}
-
-/// What an application does with streams that it does not want.
-pub fn turn_away_unaccepted(peer: &Peer) {
-    while let Ok(Some(stream)) = peer.try_accept() {
-        match stream {
-            Stream::Bidirectional(send, recv) => {
-                send.reset(0);
-                recv.stop(0);
-            }
-            Stream::Recv(recv) => recv.stop(0),
-            Stream::Send(send) => send.reset(0),
-        }
     }
 }
 
