@@ -17,7 +17,7 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := $(if $(BROWSER),not stress,not browser and not stress)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser stress build develop format lint layers bench clean
+.PHONY: help demo serve test test-rust test-python test-browser stress build develop format lint layers bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (15 s)"
@@ -71,7 +71,6 @@ develop: $(VENV)/.dev
 	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --profile fast
 
 # Each tool that pip cannot bring is asked for by name, before anything else happens.
-.PHONY: tools
 tools:
 	@command -v cargo >/dev/null || { echo "make: no cargo here: install Rust 1.90 or newer (rustup)"; exit 1; }
 	@rustc --version | awk '{ split($$2, v, "."); exit !(v[1] > 1 || v[2] >= 90) }' || { echo "make: $$(rustc --version) is too old: install Rust 1.90 or newer (rustup update)"; exit 1; }
@@ -99,21 +98,33 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-lint: build $(VENV)/.dev layers
+# `make --keep-going lint` runs them all although one failed.
+.PHONY: lint-rust lint-format lint-python lint-types lint-dependencies
+lint: layers lint-format lint-rust lint-python lint-types lint-dependencies
+
+layers: | tools
+	@.ci/check-layers
+
+lint-format: $(VENV)/.dev
 	cargo fmt --all --check
-	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
-	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+lint-rust: $(VENV)/.created
+	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
+
+lint-python: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+lint-types: build $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest pywebtransport._core
+
+lint-dependencies: | tools
 ifneq ($(DENY),)
 	$(DENY) --all-features check --hide-inclusion-graph licenses bans sources
 else
 	@echo "lint: cargo-deny is not installed, its checks are left to CI (cargo install --locked cargo-deny)"
 endif
-
-layers:
-	@.ci/check-layers
 
 bench: build $(VENV)/.dev
 	cargo bench --workspace --locked

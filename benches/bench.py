@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 Result = dict[str, Any]
+Results = dict[tuple[str, str, str], list[Result]]
+"""Loop, row and contender -> one result per round; that of a failed one has no "value"."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,7 @@ ROWS = (
     ),
     Row("connect_rate", "connects/s, 25 at once", {"do": "connect_rate"}),
     Row("connect", "connect, p50 ms", {"do": "connect"}, 2),
+    Row("first_connect", "first connect of both processes, ms", {"do": "first_connect"}, 1),
     Row("memory", "server memory per idle session, KB", {"do": "hold", "sessions": 200}, 1),
 )
 
@@ -113,7 +117,7 @@ def main() -> int:
         "host": host(),
         "load before and after": f"{load[0]:.2f}, {os.getloadavg()[0]:.2f}",
         "python": platform.python_version(),
-        "versions": ", ".join(f"{name} {text}" for name, text in sorted(bench.versions.items())),
+        "versions": ", ".join(f"{name} {text}" for name, text in bench.versions.items()),
         "rounds": f"{options.rounds} of {options.seconds:g} s per row",
     }
     print()
@@ -180,11 +184,9 @@ def prepare(contenders: list[Contender], options: argparse.Namespace) -> dict[st
 
 
 def make_venv(module: str, requirements: tuple[str, ...], cache: Path) -> str:
-    """Make a virtual environment once, with the same uvloop as ours has."""
+    """Make a virtual environment once, with the same uvloop as here."""
     with contextlib.suppress(PackageNotFoundError):
         requirements = (*requirements, f"uvloop=={version('uvloop')}")
-    if requirements[-1].split("==")[0] != "uvloop":
-        requirements = (*requirements, "uvloop")
     mark = hashlib.sha256(" ".join((platform.python_version(), *requirements)).encode()).hexdigest()[:8]
     folder = cache / f"{module}-{mark}"
     python = folder / "bin" / "python"
@@ -205,7 +207,8 @@ def certificate(options: argparse.Namespace) -> tuple[str, str]:
         "pathlib.Path(sys.argv[1]).write_bytes(pathlib.Path(c.certfile).read_bytes());"
         "pathlib.Path(sys.argv[2]).write_bytes(pathlib.Path(c.keyfile).read_bytes())"
     )
-    subprocess.run([options.python, "-c", code, *map(str, files)], check=True)
+    if subprocess.run([options.python, "-c", code, *map(str, files)]).returncode:
+        raise SystemExit(f"{options.python} has no working pywebtransport: `make bench` installs it, or use --python")
     return str(files[0]), str(files[1])
 
 
@@ -260,7 +263,7 @@ class Bench:
     pythons: dict[str, str]
     files: tuple[str, str]
     versions: dict[str, str] = field(default_factory=dict)
-    results: dict[tuple[str, str, str], list[Result]] = field(default_factory=dict)
+    results: Results = field(default_factory=dict)
     failures: int = 0
 
     async def run(self, rows: list[Row], contenders: list[Contender]) -> None:
@@ -290,14 +293,13 @@ class Bench:
 
     async def _measure(self, loop: str, row: Row, contender: Contender) -> Result:
         """Run one row with a fresh pair of processes."""
-        async with self._worker("server", loop, row, contender) as server, self._worker(
-            "client", loop, row, contender
-        ) as client:
+        async with (
+            self._worker("server", loop, row, contender) as server,
+            self._worker("client", loop, row, contender) as client,
+        ):
             started = await server.answer(30.0)
             await client.answer(30.0)
-            prefix = contender.module
-            for name, text in started["versions"].items():
-                self.versions[f"{prefix} {name}" if prefix == "old" else name] = text
+            self.versions.update(started["versions"])
             command = {**row.command, "port": started["port"], "seconds": self.options.seconds}
             limit = 30 + 4 * self.options.seconds
             if row.command["do"] == "hold":
@@ -349,14 +351,12 @@ async def profiled(options: argparse.Namespace, name: str, server: Worker, clien
     for side, worker in (("server", server), ("client", client)):
         file, pid = options.cache / f"profile-{name}-{side}", str(worker.process.pid)
         commands = {
-            "py-spy": ["py-spy", "record", "--native", "--threads", "-f", "raw", "-o", f"{file}.txt", "-p", pid],
-            "perf": ["perf", "record", "-q", "-o", f"{file}.data", "-p", pid],
+            "py-spy": ["record", "--native", "--threads", "-f", "raw", "-o", f"{file}.txt", "-p", pid],
+            "perf": ["record", "-q", "-o", f"{file}.data", "-p", pid],
         }
         if options.profile:
-            quiet = asyncio.subprocess.DEVNULL
-            profilers.append(
-                await asyncio.create_subprocess_exec(*commands[options.profile], stdout=quiet, stderr=quiet)
-            )
+            command, quiet = [tool(options.profile), *commands[options.profile]], asyncio.subprocess.DEVNULL
+            profilers.append(await asyncio.create_subprocess_exec(*command, stdout=quiet, stderr=quiet))
     if profilers:
         await asyncio.sleep(1.0)  # until they have attached
     try:
@@ -368,17 +368,23 @@ async def profiled(options: argparse.Namespace, name: str, server: Worker, clien
             await profiler.wait()
 
 
+def tool(name: str) -> str:
+    """Find a program, also beside this interpreter."""
+    found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", ""), str(Path(sys.executable).parent))))
+    if found is None:
+        raise SystemExit(f"{name} is not installed")
+    return found
+
+
 # --- tables ---
 
 
-def values(results: dict[tuple[str, str, str], list[Result]], loop: str, row: str, contender: str) -> list[float]:
+def values(results: Results, loop: str, row: str, contender: str) -> list[float]:
     """Return the values of all rounds, NaN for one that failed."""
     return [result.get("value", float("nan")) for result in results.get((loop, row, contender), [])]
 
 
-def table(
-    loop: str, rows: list[Row], contenders: list[Contender], results: dict[tuple[str, str, str], list[Result]]
-) -> str:
+def table(loop: str, rows: list[Row], contenders: list[Contender], results: Results) -> str:
     """Return the median of the rounds, the smallest and greatest, and the median ratio to websockets."""
     lines = [[loop, *(contender.title for contender in contenders)]]
     for row in rows:
@@ -400,9 +406,7 @@ def table(
     return markdown(lines)
 
 
-def costs(
-    loop: str, rows: list[Row], contenders: list[Contender], results: dict[tuple[str, str, str], list[Result]]
-) -> str:
+def costs(loop: str, rows: list[Row], contenders: list[Contender], results: Results) -> str:
     """Return, from the last round, the CPU time of an operation; for ours wakes, parks and drives too."""
     lines = [["client; server", *(contender.title for contender in contenders)]]
     for row in rows:
@@ -430,9 +434,9 @@ def cost_text(result: Result) -> str:
 
 def markdown(lines: list[list[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([padded[0], rule, *padded[1:]])
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    padded = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in padded)
 
 
 def number_text(value: float, digits: int) -> str:

@@ -149,13 +149,14 @@ async def test_a_handler_that_fails_is_logged_once_with_its_path(
 async def test_a_peer_that_leaves_is_not_an_error(
     server: Server, client: WebTransportClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    done = asyncio.Event()
+    begun, done = asyncio.Event(), asyncio.Event()
 
     @server.app.route("/read")
     async def read(session: WebTransportSession) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 stream = await anext(session.incoming_streams())
+                begun.set()
                 tasks.create_task(_read(stream))
                 tasks.create_task(_receive(session))
         finally:
@@ -172,7 +173,26 @@ async def test_a_peer_that_leaves_is_not_an_error(
     await stream.write(b"x")
     connection = session.connection
     assert connection is not None
-    await connection.close()
+    async with asyncio.timeout(SECONDS):
+        await begun.wait()
+        await connection.close()
+        await done.wait()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_peer_that_opens_no_stream_is_not_an_error(
+    server: Server, client: WebTransportClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    done = asyncio.Event()
+
+    @server.app.route("/accept")
+    async def accept(session: WebTransportSession) -> None:
+        try:
+            await anext(session.incoming_streams())
+        finally:
+            done.set()
+
+    await (await client.connect(server.url("/accept"))).close()
     async with asyncio.timeout(SECONDS):
         await done.wait()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

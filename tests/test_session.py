@@ -160,6 +160,14 @@ async def test_closing_a_session_closes_its_connection(pair: Pair) -> None:
     assert connection.is_closed
 
 
+async def test_the_peers_close_of_the_last_session_closes_the_connection(pair: Pair) -> None:
+    connection = pair.client.connection
+    assert connection is not None
+    await pair.server.close(close_connection=False)
+    async with asyncio.timeout(SECONDS):
+        await connection.wait_closed()
+
+
 async def test_close_connection_false_leaves_the_connection(pair: Pair) -> None:
     connection = pair.client.connection
     assert connection is not None

@@ -99,12 +99,12 @@ class Peer(ABC, Generic[S]):
     async def delivered(self, session: S) -> Delivered:
         """Ask /count for its report."""
 
+    @abstractmethod
     def versions(self) -> dict[str, str]:
         """Name what is measured."""
-        return {}
 
     def counters(self) -> dict[str, int]:
-        """Return counters of the library that grow."""
+        """Return counters that only grow, if the library has such."""
         return {}
 
 
@@ -231,6 +231,12 @@ async def _connect(peer: Peer[Any], command: Result) -> Result:
     return {**result, "value": result["value"] / 1e3, "p99": result["p99"] / 1e3}
 
 
+async def _first_connect(peer: Peer[Any], command: Result) -> Result:
+    started = time.perf_counter()
+    await peer.connect(command["port"], "/echo")
+    return {"value": (time.perf_counter() - started) * 1e3, "operations": 1}
+
+
 async def _connect_rate(peer: Peer[Any], command: Result) -> Result:
     """Connect and close in AT_ONCE tasks; what was begun before the end counts, and so does the time it took."""
     count = 0
@@ -281,6 +287,7 @@ _COMMANDS: dict[str, Callable[[Peer[Any], Result], Awaitable[Result]]] = {
     "download": _download,
     "datagrams": _datagrams,
     "connect": _connect,
+    "first_connect": _first_connect,
     "connect_rate": _connect_rate,
     "hold": _hold,
 }

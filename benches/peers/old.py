@@ -14,6 +14,7 @@ import socket
 import ssl
 import time
 from importlib.metadata import version
+from typing import Any
 
 from pywebtransport import (
     ClientConfig,
@@ -28,7 +29,11 @@ from pywebtransport import (
 from .harness import CHUNK, MESSAGE, Delivered, Options, Peer, main
 
 BYTES_PER_SECOND = 2_500_000  # what it manages, so that a row takes about as long as it should
-LIMITS = {"initial_max_data": 1 << 30, "initial_max_streams_bidi": 1000, "initial_max_streams_uni": 1000}
+LIMITS: dict[str, Any] = {
+    "initial_max_data": 1 << 30,
+    "initial_max_streams_bidi": 1000,
+    "initial_max_streams_uni": 1000,
+}
 
 
 class Old(Peer[WebTransportSession]):
@@ -41,7 +46,7 @@ class Old(Peer[WebTransportSession]):
         logging.disable(logging.WARNING)  # it warns about every datagram that finds a full queue
 
     def versions(self) -> dict[str, str]:
-        return {name: version(name) for name in ("pywebtransport", "aioquic")}
+        return {"the old pywebtransport": version("pywebtransport"), "aioquic": version("aioquic")}
 
     async def serve(self) -> int:
         options = self.options

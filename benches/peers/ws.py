@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from importlib.metadata import version
 
-import websockets
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 
@@ -27,7 +27,7 @@ class Websockets(Peer[ClientConnection]):
         self._tls.verify_mode = ssl.CERT_NONE
 
     def versions(self) -> dict[str, str]:
-        return {"websockets": websockets.__version__, "openssl": ssl.OPENSSL_VERSION}
+        return {"websockets": version("websockets"), "openssl": ssl.OPENSSL_VERSION}
 
     async def serve(self) -> int:
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

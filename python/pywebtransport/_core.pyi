@@ -141,6 +141,11 @@ class Connection:
     def closed(self) -> Readiness: ...
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call back through `loop.call_soon` when the connection ends or its SETTINGS arrive; at most one callback."""
+    def release(self) -> None:
+        """A session was closed: close the connection too if no other lives on it. Returns at once.
+
+        A server waits 100 ms for the peer to read the session's close, unless the peer closes first.
+        """
     def close(self, code: int, reason: str) -> Awaitable[None]:
         """Send CONNECTION_CLOSE with an HTTP/3 code and wait until it was handed to the socket. Idempotent."""
 

@@ -168,6 +168,19 @@ async def demo_page_shows_what_it_does(page: Page, server: DemoServer) -> None:
     await _shown(page, "log", "closed with code 0, reason “the visitor left”")
 
 
+async def demo_page_says_why_it_cannot_connect(page: Page, server: DemoServer) -> None:
+    right = server.sha256
+    server.sha256 = bytes(32)
+    try:
+        await _load(page, server)
+        await _becomes(page, "document.getElementById('state').dataset.state", "failed")
+        await _shown(page, "trouble-title", "The handshake failed")
+    finally:
+        server.sha256 = right
+    await page.evaluate("document.getElementById('connect').click(); undefined")
+    await _connected(page)
+
+
 SCENARIOS: list[Scenario] = [
     bidirectional_stream_is_echoed,
     unidirectional_stream_is_answered,
@@ -183,6 +196,7 @@ SCENARIOS: list[Scenario] = [
     wrong_certificate_hash_is_refused,
     reload_in_mid_traffic,
     demo_page_shows_what_it_does,
+    demo_page_says_why_it_cannot_connect,
 ]
 
 

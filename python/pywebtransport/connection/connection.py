@@ -10,13 +10,13 @@ import asyncio
 import builtins
 import uuid
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pywebtransport import _core
 from pywebtransport._bridge import current_bridge, never_expires, parked, weak_callback
 from pywebtransport.config import ClientConfig, ServerConfig
+from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
 from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import (
@@ -35,70 +35,6 @@ if TYPE_CHECKING:
 __all__: list[str] = ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"]
 
 logger = get_logger(__name__)
-
-
-@dataclass(kw_only=True)
-class ConnectionInfo:
-    """Addresses, times and counters of a connection. Times are seconds since the epoch."""
-
-    connection_id: str
-    state: ConnectionState
-    local_address: Address | None = None
-    remote_address: Address | None = None
-    established_at: float | None = None
-    closed_at: float | None = None
-    bytes_sent: int = 0
-    bytes_received: int = 0
-    packets_sent: int = 0
-    packets_received: int = 0
-    error_count: int = 0
-    last_activity: float | None = None
-
-    @property
-    def uptime(self) -> float:
-        """Seconds from the end of the handshake to the close, or to now; 0.0 before the handshake ended."""
-        if self.established_at is None:
-            return 0.0
-        return (self.closed_at or get_timestamp()) - self.established_at
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields and `uptime`."""
-        return {**asdict(self), "uptime": self.uptime}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConnectionDiagnostics:
-    """A snapshot of a connection.
-
-    Attributes:
-        stats: addresses, times and counters.
-        rtt: smoothed round-trip time in seconds.
-        cwnd: congestion window in bytes.
-        packets_in_flight: packets sent and not yet acknowledged.
-        packet_loss_rate: share of the sent packets that were declared lost, 0.0 to 1.0.
-    """
-
-    stats: ConnectionInfo
-    rtt: float
-    cwnd: int
-    packets_in_flight: int
-    packet_loss_rate: float
-
-    @property
-    def issues(self) -> list[str]:
-        """One sentence for everything that looks wrong; empty for a healthy connection."""
-        stats, issues = self.stats, []
-        if stats.state != ConnectionState.CONNECTED:
-            issues.append(f"Connection is not connected, its state is {stats.state}")
-        if stats.error_count > 10:
-            issues.append(f"High error count: {stats.error_count}")
-        if stats.last_activity is not None and (idle := get_timestamp() - stats.last_activity) > STALE_AFTER:
-            issues.append(f"No activity for {idle:.0f} s")
-        if stats.packets_sent > 1000 and stats.packets_received == 0:
-            issues.append(f"{stats.packets_sent} packets sent and none received")
-        if self.rtt > 1.0:
-            issues.append(f"High round-trip time: {self.rtt:.2f} s")
-        return issues
 
 
 class WebTransportConnection(EventEmitter):
@@ -452,9 +388,26 @@ class WebTransportConnection(EventEmitter):
         """Drop a closed session. A long-lived connection may see millions of them."""
         self._sessions.pop(session_id, None)
 
-    def _live_sessions(self) -> int:
-        """Return how many sessions are not closed."""
-        return self._core.session_count() if self._core is not None else 0
+    async def _release(self) -> None:
+        """Close the connection after a session of it was closed here, unless another session lives on it.
+
+        A client waits for the close packet. A server leaves it to the core, which gives the peer a moment to read the
+        session's close: browsers report a lost connection when CONNECTION_CLOSE comes too close behind it.
+        """
+        if self._core is None or self._core.session_count() > 0:
+            return
+        if isinstance(self._config, ClientConfig):
+            await self.close()
+        else:
+            self._core.release()
+
+    def _session_gone(self) -> None:
+        """Close a client's connection after the peer has closed its last session: nobody will use it again.
+
+        A server leaves that to the handler of the session, and to the peer, who may request another session.
+        """
+        if self._core is not None and isinstance(self._config, ClientConfig):
+            self._core.release()
 
     # --- the end ---
 
@@ -583,8 +536,6 @@ def _session_info(session_id: SessionId, core: _core.Session) -> WebTransportSes
         close_reason=closed.reason if closed is not None else None,
     )
 
-
-STALE_AFTER = 300.0  # seconds without a packet; with keep-alive at its default of 30 s that is ten missed answers
 
 PROXY_UNSUPPORTED = (
     "Proxies are not supported: WebTransport through an HTTP proxy needs CONNECT-UDP (RFC 9298); "

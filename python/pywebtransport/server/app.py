@@ -242,7 +242,8 @@ class ServerApp:
         try:
             await handler(session)
         except Exception as error:
-            if _is_departure(error):
+            info = session._core.close_info if session._core is not None else None
+            if _is_departure(error, left=info is not None and info.ended_by != "local"):
                 logger.debug("Handler for %s ended: %s", session.path, error)
             else:
                 logger.error("Handler for %s failed", session.path, exc_info=True)
@@ -251,14 +252,17 @@ class ServerApp:
             await session.close()
 
 
-def _is_departure(error: BaseException) -> bool:
+def _is_departure(error: BaseException, left: bool) -> bool:
     """Tell whether the error only says that the peer, or the network, has ended something.
 
-    Peers that leave are daily business. Anything else in a handler is a mistake worth a traceback.
+    Peers that leave are daily business. Anything else in a handler is a mistake worth a traceback. Once the peer has
+    `left`, an iteration or a stream that ended early is no mistake either.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_departure, error.exceptions))
-    return isinstance(error, WebTransportError) and error.ended_by in ("peer", "transport")
+        return all(_is_departure(part, left) for part in error.exceptions)
+    if isinstance(error, WebTransportError):
+        return error.ended_by in ("peer", "transport")
+    return left and isinstance(error, (StopAsyncIteration, EOFError))
 
 
 def _peer(connection: WebTransportConnection) -> str:

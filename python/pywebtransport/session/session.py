@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
 
 from pywebtransport import _core
 from pywebtransport._bridge import never_expires, parked, weak_callback
+from pywebtransport.connection.info import STALE_AFTER
 from pywebtransport.constants import (
     DEFAULT_MAX_INCOMING_STREAMS,
     DEFAULT_MAX_STREAMS,
@@ -96,11 +97,12 @@ class WebTransportSession(EventEmitter):
         self._session_id = session_id
         self._path = path
         self._headers = headers
-        self._core = connection._core_session(session_id)
+        find = getattr(connection, "_core_session", None)
+        self._core: _core.Session | None = find(session_id) if find is not None else None
         self._initialized = False
         self._ready_told = self._draining_told = self._ended = False
         self._closers = 0  # calls of close() at work
-        self._failed_openings = 0
+        self._failed_openings = 0  # those that the core does not know of
         self._created_at = get_timestamp()
         self._close_callbacks: list[Callable[[WebTransportSession], None]] = []
         self._datagrams: WebTransportDatagramTransport | None = None
@@ -270,7 +272,8 @@ class WebTransportSession(EventEmitter):
         Args:
             code: application code for the peer, 0 to 2**32 - 1.
             reason: text for the peer, cut to 1024 bytes of UTF-8.
-            close_connection: close the connection too, when no other session lives on it.
+            close_connection: close the connection too, when no other session lives on it. A server does that a moment
+                later, so that the peer reads the session's close first.
 
         Raises:
             ValueError: the code is out of range.
@@ -292,8 +295,8 @@ class WebTransportSession(EventEmitter):
         if self._end():
             await self.emit(EventType.SESSION_CLOSED, self._close_data())
         connection = self._connection()
-        if close_connection and connection is not None and connection._live_sessions() == 0:
-            await connection.close()
+        if close_connection and connection is not None:
+            await connection._release()
 
     async def wait_closed(self) -> None:
         """Wait until the session is closed: by either side, or by the loss of the connection. Cancelling loses nothing.
@@ -433,19 +436,17 @@ class WebTransportSession(EventEmitter):
     ) -> _core.SendStream | tuple[_core.SendStream, _core.RecvStream]:
         limit = self._creation_timeout if timeout is None else timeout
         kind = "bidirectional" if bidirectional else "unidirectional"
+
+        def expired() -> StreamError:
+            self._failed_openings += 1
+            return StreamError(f"The peer allowed no further {kind} stream within {limit} s")
+
         opening = core.openable(bidirectional)
         self.stream_manager._opening += 1
         try:
-            return await parked(
-                opening.ready(),
-                lambda _ticket: opening.take(),
-                limit,
-                lambda: StreamError(f"The peer allowed no further {kind} stream within {limit} s"),
-            )
-        except BaseException as error:
+            return await parked(opening.ready(), lambda _ticket: opening.take(), limit, expired)
+        except BaseException:
             opening.cancel()
-            if isinstance(error, StreamError):
-                self._failed_openings += 1
             raise
         finally:
             self.stream_manager._opening -= 1
@@ -515,6 +516,9 @@ class WebTransportSession(EventEmitter):
             self._tell(EventType.SESSION_DRAINING, {"session_id": self._session_id})
         if state == "closed" and not self._closers and self._end():
             self._emit_soon(EventType.SESSION_CLOSED, self._close_data())
+            connection = self._connection()
+            if connection is not None and core.close_info is not None and core.close_info.ended_by == "peer":
+                connection._session_gone()
 
     def _end(self) -> bool:
         """Clean up after the session, once; True for the caller who has to emit SESSION_CLOSED."""
@@ -553,7 +557,7 @@ class WebTransportSession(EventEmitter):
 
     def _existing_handler(self) -> WebTransportProtocolHandler | None:
         connection = self._connection()
-        return connection._handler if connection is not None else None
+        return getattr(connection, "_handler", None)
 
     def _info(self) -> dict[str, Any]:
         """Return the fields of WebTransportSessionInfo."""
@@ -612,8 +616,6 @@ class WebTransportSession(EventEmitter):
         """Return id, state and path for logs."""
         return f"WebTransportSession({self._session_id}, state={self.state}, path={self.path})"
 
-
-STALE_AFTER = 300.0  # seconds without a packet on the connection
 
 _COUNTERS = (
     "streams_created",

@@ -151,8 +151,8 @@ class _StreamBase(EventEmitter):
     def state(self) -> StreamState:
         """The state of both directions in one word.
 
-        A reset in either direction shows first. A one-way stream that ended regularly stays HALF_CLOSED; only
-        acknowledged data or the end of the session make it CLOSED.
+        A reset in either direction shows first. A one-way stream that ended regularly stays HALF_CLOSED_LOCAL or
+        HALF_CLOSED_REMOTE: it has no other half to close. `is_closed` says that it is done.
         """
         send = self._send.state if self._send is not None else None
         recv = self._recv.state if self._recv is not None else None
@@ -163,7 +163,7 @@ class _StreamBase(EventEmitter):
         if send == "closed" or recv == "closed":
             return StreamState.CLOSED
         sent, received = send not in (None, "open"), recv not in (None, "open")
-        if (sent and received) or (send == "acknowledged" and recv is None):
+        if sent and received:
             return StreamState.CLOSED
         if sent:
             return StreamState.HALF_CLOSED_LOCAL

@@ -1,6 +1,6 @@
 //! Connecting: resolution, Happy Eyeballs, TLS, SETTINGS.
 
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll};
+use std::{collections::VecDeque, future::Future, net::SocketAddr, pin::Pin, sync::Arc, task::Poll, time::Duration};
 
 use quinn::crypto::rustls::QuicClientConfig;
 use wt_proto::dialect::Role;
@@ -32,6 +32,7 @@ pub struct Client {
 pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
     let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
     let socket = endpoint::client_socket().map_err(failed)?;
+    let socket = driver.socket(socket).map_err(failed)?;
     let endpoint = driver.endpoint(socket, endpoint::config(), None).map_err(failed)?;
     endpoint::remember(&endpoint);
     Ok(endpoint)
@@ -96,10 +97,14 @@ impl Client {
 
     /// Happy Eyeballs (RFC 8305): the next address gets its chance when the ones before have not answered for a while or
     /// have failed; the first that answers wins, the others are abandoned.
+    ///
+    /// An address that stays silent is tried again. One that refuses is not: those that are still silent then get a last
+    /// chance before the refusal counts.
     async fn race(&self, addresses: Vec<SocketAddr>, host: &str) -> Result<wt_quic::Connection, ConnectError> {
-        let mut waiting = addresses.into_iter();
-        let mut attempts: Vec<Pin<Box<quinn::Connecting>>> = Vec::new();
-        let mut last = ConnectError::Resolve {
+        let mut waiting = VecDeque::from(addresses);
+        let mut attempts: Vec<(SocketAddr, Pin<Box<quinn::Connecting>>)> = Vec::new();
+        let mut refusal = None;
+        let mut unusable = ConnectError::Resolve {
             host: host.to_owned(),
             reason: "the name has no address".into(),
         };
@@ -108,15 +113,22 @@ impl Client {
             loop {
                 let mut index = 0;
                 while index < attempts.len() {
-                    match attempts[index].as_mut().poll(cx) {
+                    match attempts[index].1.as_mut().poll(cx) {
                         Poll::Pending => index += 1,
                         Poll::Ready(Ok(connection)) => return Poll::Ready(Ok(connection)),
-                        Poll::Ready(Err(error)) => {
-                            drop(attempts.swap_remove(index));
-                            last = failed(&ConnectionEnd::new(&error), host);
+                        Poll::Ready(Err(quinn::ConnectionError::TimedOut)) => {
+                            waiting.push_back(attempts.swap_remove(index).0);
                             delay = None;
                         }
+                        Poll::Ready(Err(error)) => {
+                            attempts.swap_remove(index);
+                            refusal = Some(failed(&ConnectionEnd::new(&error), host));
+                            delay = waiting.is_empty().then(|| self.driver.sleep(LAST_CHANCE));
+                        }
                     }
+                }
+                if attempts.is_empty() {
+                    delay = None;
                 }
                 if let Some(timer) = &mut delay {
                     if Pin::new(timer).poll(cx).is_pending() {
@@ -124,23 +136,27 @@ impl Client {
                     }
                     delay = None;
                 }
-                let Some(address) = waiting.next() else {
-                    return if attempts.is_empty() {
-                        Poll::Ready(Err(last.clone()))
-                    } else {
-                        Poll::Pending
+                let Some(address) = waiting.pop_front() else {
+                    return match refusal.take() {
+                        Some(refusal) => Poll::Ready(Err(refusal)),
+                        None if attempts.is_empty() => Poll::Ready(Err(unusable.clone())),
+                        None => Poll::Pending,
                     };
                 };
                 match self.endpoint.connect_with(self.crypto.clone(), self.map(address), host) {
-                    Ok(connecting) => attempts.push(Box::pin(connecting)),
+                    Ok(connecting) => attempts.push((address, Box::pin(connecting))),
                     Err(error) => {
-                        last = ConnectError::Connection {
+                        unusable = ConnectError::Connection {
                             message: error.to_string(),
                             code: None,
                         }
                     }
                 }
-                delay = Some(self.driver.sleep(CONNECTION_ATTEMPT_DELAY));
+                let is_last = refusal.is_some() && waiting.is_empty();
+                delay = Some(
+                    self.driver
+                        .sleep(if is_last { LAST_CHANCE } else { CONNECTION_ATTEMPT_DELAY }),
+                );
             }
         })
         .await
@@ -194,9 +210,11 @@ fn interleave(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 fn failed(end: &ConnectionEnd, host: &str) -> ConnectError {
-    // RFC 9001 section 4.8: TLS alerts are 0x100 + the alert; 42 to 49 are about certificates, 116 demands one.
+    // RFC 9001 section 4.8: TLS alerts are 0x100 + the alert; 42 to 49 are about certificates, 116 demands one. A wrong signature
+    // is 51, in a certificate as elsewhere.
     let alert = end.code.checked_sub(0x100).filter(|alert| *alert < 0x100);
-    if end.by == wt_proto::session::Initiator::Local && matches!(alert, Some(42..=49)) {
+    let about_certificate = matches!(alert, Some(42..=49)) || end.reason.contains("invalid peer certificate");
+    if end.by == wt_proto::session::Initiator::Local && about_certificate {
         return ConnectError::Certificate(tls::explain(&end.reason, host));
     }
     let message = match (end.cause, alert) {
@@ -218,6 +236,9 @@ fn failed(end: &ConnectionEnd, host: &str) -> ConnectError {
         code: (end.code != 0).then_some(end.code),
     }
 }
+
+/// After a refusal, the time for addresses that have not answered: a handshake on a path of 300 ms takes 600 ms.
+const LAST_CHANCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {

@@ -70,7 +70,6 @@ pub(crate) async fn run(
     first: Bytes,
 ) {
     let connection = session.connection().clone();
-    let id = session.id();
     let mut task = Task {
         session,
         machine,
@@ -87,14 +86,17 @@ pub(crate) async fn run(
     if let Err(error) = task.run(first).await {
         connection.fail(&error);
     }
-    // Whatever happened, there is a verdict.
-    task.session.end_with(
-        task.machine
-            .close_info()
-            .cloned()
-            .unwrap_or_else(|| connection_lost(&connection.end_now())),
-    );
-    connection.forget(id);
+}
+
+impl Drop for Task {
+    /// Whatever happened, a panic or the end of the driver too, there is a verdict, and the connection lets the session go.
+    fn drop(&mut self) {
+        let connection = self.session.connection();
+        let info = self.machine.close_info().cloned();
+        self.session
+            .end_with(info.unwrap_or_else(|| connection_lost(&connection.end_now())));
+        connection.forget(self.session.id());
+    }
 }
 
 fn connection_lost(end: &ConnectionEnd) -> CloseInfo {

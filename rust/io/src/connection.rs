@@ -38,7 +38,7 @@ use crate::{
         port::{Port, Token},
         ring::{WaitPoint, WaitQueue, wait_point},
     },
-    config::{CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, canonical},
+    config::{CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, canonical},
     connect_stream::{self, ConnectStream},
     driver::{Driver, poll_once, select},
     error::{ConnectionEnd, OpenError},
@@ -291,6 +291,26 @@ impl Connection {
         });
         let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
         self.quic.close(code, reason.as_bytes());
+    }
+
+    /// The application is done with a session: close the connection if no other lives on it. A server gives the peer time
+    /// to read the session's close first.
+    pub fn release(self: &Arc<Self>) {
+        if self.session_count() > 0 {
+            return;
+        }
+        match self.role {
+            Role::Client => self.close(Code::H3_NO_ERROR.0, ""),
+            Role::Server => {
+                let connection = self.clone();
+                self.driver.spawn(async move {
+                    let _ = select(connection.lost(), connection.driver.sleep(CLOSE_LINGER)).await;
+                    if connection.session_count() == 0 && connection.end().is_none() {
+                        connection.close(Code::H3_NO_ERROR.0, "");
+                    }
+                });
+            }
+        }
     }
 
     /// Wait until the connection has ended on this side; the close packet is then with the socket. Cancel safe.

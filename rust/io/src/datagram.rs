@@ -496,7 +496,7 @@ impl Incoming {
 
 /// Feed a session's datagrams to QUIC until the session has ended. One task per session.
 pub(crate) async fn pump(session: Arc<Session>) {
-    let mut batch: Vec<Queued> = Vec::with_capacity(PUMP_BATCH);
+    let mut batch: Vec<Queued> = Vec::new();
     let datagrams = session.datagrams();
     loop {
         let now = Instant::now();
@@ -522,6 +522,8 @@ pub(crate) async fn pump(session: Arc<Session>) {
             datagrams.room.notify_all(session.port());
         }
         if batch.is_empty() {
+            // An idle session holds no buffer.
+            batch = Vec::new();
             session.flush_progress();
             match select(datagrams.bell.notified(), session.ended()).await {
                 Either::Left(()) => continue,

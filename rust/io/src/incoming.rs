@@ -67,9 +67,9 @@ async fn admit(connection: &Connection) -> bool {
 /// Read datagrams in batches until the connection ends.
 pub(crate) async fn read_datagrams(connection: Arc<Connection>) {
     let quic = connection.quic();
-    let mut batch = Vec::with_capacity(DATAGRAM_BATCH);
     while let Ok(packet) = quic.read_datagram().await {
-        batch.push(packet);
+        // Not kept between batches: an idle connection holds no buffer.
+        let mut batch = vec![packet];
         while batch.len() < DATAGRAM_BATCH {
             match poll_once(quic.read_datagram()).await {
                 Some(Ok(packet)) => batch.push(packet),
@@ -139,7 +139,9 @@ async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: Recv
             .await;
         }
         Ok(Some((BiStream::Request, rest))) if connection.role() == Role::Server => {
-            connection.serve_request(ConnectStream { send, recv }, rest).await;
+            // A task of its own: this one is as large as the largest thing it may become, and a session lives long.
+            let request = connection.clone().serve_request(ConnectStream { send, recv }, rest);
+            connection.driver().spawn(request);
         }
         // RFC 9114 section 6.1: clients MUST treat a server-initiated request stream as H3_STREAM_CREATION_ERROR.
         Ok(Some((BiStream::Request, _))) => connection.fail(&ConnectionError {

@@ -28,6 +28,7 @@ pub mod recv_stream;
 pub mod send_stream;
 pub mod server;
 pub mod session;
+mod socket;
 pub mod stats;
 mod tls;
 

@@ -29,6 +29,7 @@ use crate::{
     error::{ListenError, TlsConfigError},
     gate::Gate,
     session::Session,
+    socket::ReleasableSocket,
     stats::ServerStats,
     tls,
 };
@@ -53,6 +54,7 @@ pub enum Accepted {
 #[derive(Debug)]
 pub struct Server {
     endpoint: quinn::Endpoint,
+    socket: Arc<ReleasableSocket>,
     driver: Driver,
     address: SocketAddr,
     shared: Arc<ServerShared>,
@@ -103,11 +105,13 @@ impl Server {
                     continue;
                 }
             };
+            let failed = |error: std::io::Error| failed(error.to_string());
+            let socket = driver.socket(socket).and_then(ReleasableSocket::new).map_err(failed)?;
             let endpoint = driver
-                .endpoint(socket, endpoint::config(), Some(crypto))
-                .map_err(|error| failed(error.to_string()))?;
+                .endpoint(socket.clone(), endpoint::config(), Some(crypto))
+                .map_err(failed)?;
             endpoint::remember(&endpoint);
-            let address = canonical(endpoint.local_addr().map_err(|error| failed(error.to_string()))?);
+            let address = canonical(endpoint.local_addr().map_err(failed)?);
             let shared = Arc::new(ServerShared {
                 port,
                 queue: Mutex::default(),
@@ -126,6 +130,7 @@ impl Server {
             ));
             return Ok(Arc::new(Self {
                 endpoint,
+                socket,
                 driver,
                 address,
                 shared,
@@ -205,21 +210,19 @@ impl Server {
         self.shared.acceptable.notify_all(&self.shared.port);
         // Closed connections answer late packets for three probe timeouts (RFC 9000 section 10.2), then they are gone.
         self.driver.timeout(RELEASE_TIMEOUT, self.endpoint.wait_idle()).await;
-        // Handles of the application keep the endpoint alive, but not the port. quinn keeps the last but one socket
-        // until a packet arrives, so it takes two throw-away ones.
-        for _ in 0..2 {
-            if let Ok(substitute) = endpoint::client_socket() {
-                let _ = self.endpoint.rebind(substitute);
-            }
-        }
+        self.socket.release();
         self.shared.released.open();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Nobody can accept them any more, and connections in the queue would keep it, and themselves, for ever.
-        self.shared.queue.lock().clear();
+        // Nobody can accept any more. What waits in the queue would keep it, and itself, for ever.
+        self.endpoint
+            .close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
+        endpoint::forget(&self.endpoint);
+        let unwanted = std::mem::take(&mut *self.shared.queue.lock());
+        drop(unwanted);
     }
 }
 

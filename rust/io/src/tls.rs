@@ -263,6 +263,10 @@ pub(crate) fn explain(error: &str, host: &str) -> String {
         )
     } else if error.contains("UnknownIssuer") {
         "its issuer is not trusted: pass ca_certs=... or server_certificate_hashes=[...]".into()
+    } else if error.contains("BadSignature") {
+        "an issuer of this name is trusted, but with another key: after a renewal pass the new ca_certs=... or \
+         server_certificate_hashes=[...]"
+            .into()
     } else if error.contains("Expired") || error.contains("expired") {
         "it has expired: renew it on the server".into()
     } else if error.contains("NotValidYet") || error.contains("not valid yet") {

@@ -19,6 +19,7 @@ both_drivers!(
     a_finished_stream_takes_nothing_more,
     writes_wait_for_room,
     data_written_right_before_the_close_arrives,
+    an_unfinished_stream_keeps_what_was_written_before_the_close,
     many_streams_written_right_before_the_close_arrive,
     the_code_of_a_reset_surfaces,
     the_code_of_a_stop_surfaces,
@@ -142,6 +143,22 @@ async fn data_written_right_before_the_close_arrives(net: Net) {
     assert_eq!((info.code, &*info.reason), (7, "that was all"));
     let recv = pair.server.accept_uni().await;
     assert!(pair.server.read_to_end(&recv).await.expect("all of it") == data);
+    pair.finish().await;
+}
+
+async fn an_unfinished_stream_keeps_what_was_written_before_the_close(net: Net) {
+    let pair = net.pair().await;
+    let data = pattern(300_000);
+    let send = pair.server.open_uni().await;
+    pair.server.write(&send, &data, false).await.expect("written");
+    pair.server.close(9, "no end of stream");
+    let recv = pair.client.accept_uni().await;
+    assert!(pair.client.read_exact(&recv, data.len()).await == data);
+    let end = pair.client.read(&recv, 1).await.expect_err("it was never finished");
+    assert!(
+        matches!(&end, StreamEnd::SessionClosed(info) if info.code == 9),
+        "{end:?}"
+    );
     pair.finish().await;
 }
 
@@ -390,10 +407,13 @@ async fn the_end_of_the_session_ends_its_streams(net: Net) {
     .await;
     server.close(5, "enough");
     let [on_client, on_server] = waits;
-    // The side that closes finishes its streams; the other side learns that nothing more is taken.
-    assert_eq!(on_client.0.await.expect("woken"), Ok(Vec::new()));
-    let end = on_server.0.await.expect("woken").expect_err("no end of stream came");
-    assert!(matches!(&end, StreamEnd::SessionClosed(info) if info.by == Initiator::Local));
+    for (reader, by) in [(on_client.0, Initiator::Peer), (on_server.0, Initiator::Local)] {
+        let end = reader.await.expect("woken").expect_err("no end of stream came");
+        assert!(
+            matches!(&end, StreamEnd::SessionClosed(info) if info.by == by && info.code == 5),
+            "{end:?}"
+        );
+    }
     for refused in [on_client.1, on_server.1, opener] {
         assert!(refused.await.expect("woken").is_err());
     }
@@ -409,12 +429,12 @@ async fn the_end_of_the_session_ends_its_streams(net: Net) {
     ] {
         let info = end.closed().await;
         assert_eq!((info.code, &*info.reason, info.by), (5, "enough", by));
-        assert!(send.write(b"late", false).is_err());
+        assert_eq!(send.write(b"late", false), Err(StreamEnd::SessionClosed(info)));
+        assert_eq!(send.state(), SendState::Closed);
         assert!(end.try_open(false).is_err());
         end.all_streams_closed().await;
         assert_eq!(end.stats().stream_errors.get(), 0);
     }
-    assert_eq!(send.state(), SendState::Closed);
     pair.finish().await;
 }
 

@@ -159,7 +159,6 @@ impl Connection {
                 "the server allows no further request on this connection now",
             )
         })?;
-        Bridge::nudge(bridge, self.io.driver().kind())?;
         Ok(Session::new(py, self.again(py), io))
     }
 
@@ -221,9 +220,15 @@ impl Connection {
     fn close<'py>(&self, py: Python<'py>, code: u64, reason: String) -> PyResult<Bound<'py, PyAny>> {
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
-        self.io.close(code, &reason);
+        Bridge::operate(bridge, self.io.driver().kind(), || self.io.close(code, &reason))?;
         let io = self.io.clone();
         awaitable(bridge, self.io.driver(), async move { io.lost().await })
+    }
+
+    fn release(&self, py: Python<'_>) -> PyResult<()> {
+        let bridge = self.bridge.bind(py);
+        bridge.get().check()?;
+        Bridge::operate(bridge, self.io.driver().kind(), || self.io.release())
     }
 
     fn __eq__(&self, other: &Self) -> bool {

@@ -129,7 +129,6 @@ impl Bridge {
         }
         this.port.acknowledge();
         this.port.stats.drains.add(1);
-        this.turn_driven.store(false, Ordering::Relaxed);
         Self::turn(slf)
     }
 
@@ -137,6 +136,7 @@ impl Bridge {
     fn on_socket(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
+            this.port.hold();
             driver.on_socket();
             Self::turn(slf)?;
         }
@@ -147,6 +147,7 @@ impl Bridge {
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
+            this.port.hold();
             driver.on_timer();
             Self::turn(slf)?;
         }
@@ -258,31 +259,39 @@ impl Bridge {
         self.waiters.lock().insert(Waiter::Callback(callback))
     }
 
-    /// An operation of this loop turn woke I/O tasks. The first one of a turn is driven at once, so that it leaves without
-    /// waiting for the loop; the others wait for the end of the turn and leave together.
+    /// Run an operation that may wake I/O tasks. The first one of a loop turn is driven at once, so that it leaves without
+    /// waiting for the loop; later ones wait for the end of the turn and leave together.
     #[inline]
-    pub(crate) fn nudge(slf: &Bound<'_, Self>, driver: DriverKind) -> PyResult<()> {
-        if driver == DriverKind::Thread {
-            return Ok(());
-        }
+    pub(crate) fn operate<T>(slf: &Bound<'_, Self>, driver: DriverKind, operation: impl FnOnce() -> T) -> PyResult<T> {
         let this = slf.get();
-        // Without a signal nothing is runnable, and no wake would come to end this turn.
-        if this.port.is_signaled()
-            && !this.turn_driven.swap(true, Ordering::Relaxed)
-            && let Some(driver) = this.running_loop_driver()
-        {
-            driver.drive();
-            let mut tokens = Vec::new();
-            this.port.take_keeping_signal(&mut tokens);
-            Self::finish_turn(slf, driver, tokens)?;
+        // With the thread driver the tasks are elsewhere; with a wake under way the loop comes by anyway.
+        if driver == DriverKind::Thread || !this.port.try_hold() {
+            return Ok(operation());
         }
-        Ok(())
+        let result = operation();
+        let mut tokens = Vec::new();
+        let Some(driver) = this.running_loop_driver().filter(|driver| driver.has_work()) else {
+            this.port.take(&mut tokens);
+            this.complete(slf.py(), &tokens)?;
+            return Ok(result);
+        };
+        let inline = !this.turn_driven.swap(true, Ordering::Relaxed);
+        if inline {
+            driver.drive();
+        }
+        this.port.take(&mut tokens);
+        if driver.has_work() {
+            this.port.signal();
+        }
+        Self::finish_turn(slf, driver, tokens)?;
+        Ok(result)
     }
 
     /// Run the loop driver's tasks, then resolve what became ready.
     fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         let mut tokens = Vec::new();
+        this.turn_driven.store(false, Ordering::Relaxed);
         match this.running_loop_driver() {
             Some(driver) => {
                 this.port.hold();

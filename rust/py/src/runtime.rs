@@ -103,11 +103,11 @@ where
         driver: driver.clone(),
         completions: bridge.get().completions().clone(),
     };
-    let started = home.enter(|| {
-        generic::future_into_py_with_locals::<PackageRuntime, _, T>(py, locals, async move { Ok(future.await) })
-    })?;
-    Bridge::nudge(bridge, driver.kind())?;
-    Ok(started)
+    Bridge::operate(bridge, driver.kind(), || {
+        home.enter(|| {
+            generic::future_into_py_with_locals::<PackageRuntime, _, T>(py, locals, async move { Ok(future.await) })
+        })
+    })?
 }
 
 /// The driver of the calling binding, seen through the trait of pyo3-async-runtimes.

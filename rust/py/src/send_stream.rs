@@ -67,24 +67,23 @@ impl SendStream {
         let py = data.py();
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
-        let written = convert::with_bytes(data, |bytes| self.io.write(bytes, finish))?
-            .map_err(|end| errors::stream(py, self.io.id(), &end))?;
-        Bridge::nudge(bridge, self.driver)?;
+        let written = convert::with_bytes(data, |bytes| {
+            Bridge::operate(bridge, self.driver, || self.io.write(bytes, finish))
+        })??
+        .map_err(|end| errors::stream(py, self.io.id(), &end))?;
         Ok(convert::status(written))
     }
 
     fn finish(&self, py: Python<'_>) -> PyResult<()> {
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
-        self.io.finish();
-        Bridge::nudge(bridge, self.driver)
+        Bridge::operate(bridge, self.driver, || self.io.finish())
     }
 
     fn reset(&self, py: Python<'_>, code: u32) -> PyResult<()> {
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
-        self.io.reset(code);
-        Bridge::nudge(bridge, self.driver)
+        Bridge::operate(bridge, self.driver, || self.io.reset(code))
     }
 
     fn writable(&self, py: Python<'_>) -> PyResult<Readiness> {

@@ -47,8 +47,8 @@ impl Session {
         Ok(Readiness::new(py, &self.bridge, point(&self.io)))
     }
 
-    fn nudge(&self, py: Python<'_>) -> PyResult<()> {
-        Bridge::nudge(self.bridge.bind(py), self.driver)
+    fn operate<T>(&self, py: Python<'_>, operation: impl FnOnce() -> T) -> PyResult<T> {
+        Bridge::operate(self.bridge.bind(py), self.driver, operation)
     }
 
     /// None while another waiter comes first.
@@ -132,26 +132,24 @@ impl Session {
 
     fn accept(&self, py: Python<'_>, headers: Vec<(String, String)>) -> PyResult<()> {
         self.bridge.get().check()?;
-        if !self.io.accept(headers) {
+        if !self.operate(py, || self.io.accept(headers))? {
             return Err(errors::session_closed(
                 py,
                 Class::Session,
                 self.io.close_info().as_ref(),
             ));
         }
-        self.nudge(py)
+        Ok(())
     }
 
     fn reject(&self, py: Python<'_>, status: u16, headers: Vec<(String, String)>) -> PyResult<()> {
         self.bridge.get().check()?;
-        self.io.reject(status, headers);
-        self.nudge(py)
+        self.operate(py, || self.io.reject(status, headers))
     }
 
     fn close(&self, py: Python<'_>, code: u32, reason: &str) -> PyResult<()> {
         self.bridge.get().check()?;
-        self.io.close(code, reason);
-        self.nudge(py)
+        self.operate(py, || self.io.close(code, reason))
     }
 
     fn established(&self, py: Python<'_>) -> PyResult<Readiness> {
@@ -263,10 +261,11 @@ impl Session {
         let py = data.py();
         self.bridge.get().check()?;
         let written = convert::with_bytes(data, |bytes| {
-            self.io.send_datagram(bytes, level(priority), ttl.map(convert::seconds))
-        })?
+            self.operate(py, || {
+                self.io.send_datagram(bytes, level(priority), ttl.map(convert::seconds))
+            })
+        })??
         .map_err(|error| errors::datagram(py, &error))?;
-        self.nudge(py)?;
         Ok(convert::status(written))
     }
 
@@ -275,25 +274,19 @@ impl Session {
         let py = data.py();
         self.bridge.get().check()?;
         let (priority, ttl) = (level(priority), ttl.map(convert::seconds));
-        let mut yields = false;
-        for (accepted, item) in data.iter().enumerate() {
-            let written = convert::with_bytes(&item, |bytes| self.io.send_datagram(bytes, priority, ttl))?;
-            match written {
-                Ok(Written::Sent) => {}
-                Ok(Written::SentYield) => yields = true,
-                Ok(Written::NoRoom) => {
-                    self.nudge(py)?;
-                    return Ok((accepted, convert::NO_ROOM));
-                }
-                Err(error) if accepted == 0 => return Err(errors::datagram(py, &error)),
-                Err(_) => {
-                    self.nudge(py)?;
-                    return Ok((accepted, convert::SENT));
+        self.operate(py, || {
+            let mut status = convert::SENT;
+            for (accepted, item) in data.iter().enumerate() {
+                match convert::with_bytes(&item, |bytes| self.io.send_datagram(bytes, priority, ttl))? {
+                    Ok(Written::Sent) => {}
+                    Ok(Written::SentYield) => status = convert::SENT_YIELD,
+                    Ok(Written::NoRoom) => return Ok((accepted, convert::NO_ROOM)),
+                    Err(error) if accepted == 0 => return Err(errors::datagram(py, &error)),
+                    Err(_) => return Ok((accepted, convert::SENT)),
                 }
             }
-        }
-        self.nudge(py)?;
-        Ok((data.len(), if yields { convert::SENT_YIELD } else { convert::SENT }))
+            Ok((data.len(), status))
+        })?
     }
 
     fn datagram_room(&self, py: Python<'_>) -> PyResult<Readiness> {

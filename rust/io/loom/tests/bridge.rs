@@ -119,36 +119,84 @@ fn a_token_rung_during_a_drive_is_taken_after_it() {
     });
 }
 
-/// The loop driver: `schedule` from any thread, and a turn of `hold`, drive, `take`, `has_work`.
+/// The loop driver's queue, as far as the port is concerned.
+#[derive(Default)]
+struct Tasks {
+    queue: Mutex<VecDeque<u8>>,
+    ran: AtomicUsize,
+}
+
+impl Tasks {
+    fn schedule(&self, task: u8, port: &Port) {
+        self.queue.lock().unwrap().push_back(task);
+        port.signal();
+    }
+
+    /// A budget of one task per drive.
+    fn drive(&self) {
+        if self.queue.lock().unwrap().pop_front().is_some() {
+            self.ran.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn has_work(&self) -> bool {
+        !self.queue.lock().unwrap().is_empty()
+    }
+
+    /// The loop comes by: its wake was readable.
+    fn turn(&self, port: &Port) {
+        port.acknowledge();
+        port.hold();
+        self.end_of_turn(port);
+    }
+
+    fn end_of_turn(&self, port: &Port) {
+        self.drive();
+        port.take(&mut Vec::new());
+        if self.has_work() {
+            port.signal();
+        }
+    }
+}
+
 #[test]
 fn a_task_is_never_left_without_a_wake() {
     loom::model(|| {
         let (port, descriptor) = port();
-        let queue = Arc::new(Mutex::new(VecDeque::new()));
-        let producers = [1, 2].map(|task| {
-            let (port, queue) = (port.clone(), queue.clone());
-            thread::spawn(move || {
-                queue.lock().unwrap().push_back(task);
-                port.signal();
-            })
-        });
-        let drive_once = || {
-            port.acknowledge();
-            port.hold();
-            // A budget of one task per drive.
-            let ran = queue.lock().unwrap().pop_front();
-            port.take(&mut Vec::new());
-            if !queue.lock().unwrap().is_empty() {
-                port.signal();
-            }
-            usize::from(ran.is_some())
+        let tasks = Arc::new(Tasks::default());
+        let producer = {
+            let (port, tasks) = (port.clone(), tasks.clone());
+            thread::spawn(move || [1, 2].map(|task| tasks.schedule(task, &port)))
         };
-        let mut ran = drive_once();
-        producers.into_iter().for_each(|producer| producer.join().unwrap());
+        tasks.turn(&port);
+        producer.join().unwrap();
         while descriptor.is_readable() {
-            ran += drive_once();
+            tasks.turn(&port);
         }
-        assert_eq!(ran, 2, "a task waits without a wake");
+        assert_eq!(tasks.ran.load(Ordering::Relaxed), 2, "a task waits without a wake");
+    });
+}
+
+/// The first operation of a loop turn is driven inline, without a wake: what others schedule meanwhile must not be lost.
+#[test]
+fn a_task_scheduled_during_an_inline_drive_runs() {
+    loom::model(|| {
+        let (port, descriptor) = port();
+        let tasks = Arc::new(Tasks::default());
+        let producer = {
+            let (port, tasks) = (port.clone(), tasks.clone());
+            thread::spawn(move || tasks.schedule(1, &port))
+        };
+        let holds = port.try_hold();
+        tasks.schedule(2, &port);
+        if holds {
+            tasks.end_of_turn(&port);
+        }
+        producer.join().unwrap();
+        while descriptor.is_readable() {
+            tasks.turn(&port);
+        }
+        assert_eq!(tasks.ran.load(Ordering::Relaxed), 2, "a task waits without a wake");
     });
 }
 

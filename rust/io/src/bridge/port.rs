@@ -53,14 +53,14 @@ impl Port {
         }
     }
 
-    /// Whether a wake is under way or a drive is running.
-    pub fn is_signaled(&self) -> bool {
-        self.signaled.load(Ordering::Acquire)
-    }
-
     /// Keep rings from waking while the loop thread works itself; [`Port::take`] ends it.
     pub fn hold(&self) {
         self.signaled.swap(true, Ordering::AcqRel);
+    }
+
+    /// [`Port::hold`], unless a wake is under way; false then.
+    pub fn try_hold(&self) -> bool {
+        !self.signaled.swap(true, Ordering::AcqRel)
     }
 
     /// Consume the wake of the file descriptor, then nothing else: call [`Port::take`] for the tokens.
@@ -71,11 +71,6 @@ impl Port {
     /// Clear the flag and move all tokens to `tokens`. Loop thread only.
     pub fn take(&self, tokens: &mut Vec<Token>) {
         self.signaled.swap(false, Ordering::AcqRel);
-        self.take_keeping_signal(tokens);
-    }
-
-    /// Move all tokens to `tokens` while a wake stays under way.
-    pub fn take_keeping_signal(&self, tokens: &mut Vec<Token>) {
         std::mem::swap(&mut *self.ready.lock(), tokens);
     }
 }

@@ -26,13 +26,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_task::Runnable;
+use async_task::{Runnable, Task};
 use parking_lot::Mutex;
 use quinn::{
     AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
 use quinn_udp::UdpSocketState;
+use slab::Slab;
 
 use super::{Driver, DriverKind};
 use crate::bridge::port::Port;
@@ -55,6 +56,8 @@ static DRIVERS: Mutex<Vec<Weak<LoopDriver>>> = Mutex::new(Vec::new());
 pub struct LoopDriver {
     port: Arc<Port>,
     queue: Mutex<VecDeque<Runnable>>,
+    /// Everything that was spawned and has not ended, so that `close` finds those too that wait for something.
+    tasks: Mutex<Slab<Task<()>>>,
     driving: AtomicBool,
     closed: AtomicBool,
     timers: Mutex<Timers>,
@@ -90,6 +93,7 @@ impl LoopDriver {
         let driver = Arc::new(Self {
             port,
             queue: Mutex::default(),
+            tasks: Mutex::default(),
             driving: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             timers: Mutex::default(),
@@ -202,23 +206,25 @@ impl LoopDriver {
         if !self.watch_changed.swap(false, Ordering::AcqRel) {
             return None;
         }
-        Some(self.sockets.lock().iter().map(LoopSocket::watch).collect())
+        Some(self.sockets.lock().iter().map(|socket| socket.watch()).collect())
     }
 
     /// Close the sockets that nobody uses any more. They are kept until the event loop no longer watches their descriptors,
     /// which the system would reuse.
     pub fn release_unused(&self) {
-        self.sockets.lock().retain(|socket| !LoopSocket::is_unused(socket));
+        self.sockets.lock().retain(|socket| !socket.is_unused());
     }
 
     /// Drop all tasks: the loop is closed and nothing will be driven again. Call it once more when the last handle goes.
     pub fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
-        // Dropping a task may wake or spawn others: take them out before they are dropped, until none is left.
+        // Dropping a task may wake or spawn others: take them out before they are dropped, until none is left. A handle that
+        // is dropped cancels its task, which then comes into the queue once more.
         loop {
-            let tasks = std::mem::take(&mut *self.queue.lock());
+            let tasks = std::mem::take(&mut *self.tasks.lock());
+            let runnable = std::mem::take(&mut *self.queue.lock());
             let timers = std::mem::take(&mut self.timers.lock().waiting);
-            if tasks.is_empty() && timers.is_empty() {
+            if tasks.is_empty() && runnable.is_empty() && timers.is_empty() {
                 break;
             }
         }
@@ -271,8 +277,16 @@ impl Runtime for LoopRuntime {
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let driver = self.0.clone();
+        let mut tasks = self.0.tasks.lock();
+        let entry = tasks.vacant_entry();
+        let ended = Ended(driver.clone(), entry.key());
+        let future = async move {
+            let _ended = ended;
+            future.await;
+        };
         let (runnable, task) = async_task::spawn(future, move |runnable| driver.schedule(runnable));
-        task.detach();
+        entry.insert(task);
+        drop(tasks);
         runnable.schedule();
     }
 
@@ -281,6 +295,9 @@ impl Runtime for LoopRuntime {
         let socket = Arc::new(LoopSocket {
             io: socket,
             state,
+            refused: AtomicBool::new(false),
+            unused: AtomicBool::new(false),
+            drained: AtomicBool::new(false),
             reader: Mutex::new(None),
             writers: Mutex::default(),
             driver: Arc::downgrade(&self.0),
@@ -290,7 +307,19 @@ impl Runtime for LoopRuntime {
         drop(sockets);
         self.0.watch_changed.store(true, Ordering::Release);
         self.0.port.signal();
-        Ok(socket)
+        Ok(Arc::new(LoopHandle(socket)))
+    }
+}
+
+/// Takes a task off the list when it has ended, by a panic too.
+struct Ended(Arc<LoopDriver>, usize);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let task = self.0.tasks.lock().try_remove(self.1);
+        if let Some(task) = task {
+            task.detach();
+        }
     }
 }
 
@@ -341,6 +370,12 @@ impl Drop for LoopTimer {
 struct LoopSocket {
     io: std::net::UdpSocket,
     state: UdpSocketState,
+    /// The last send was refused.
+    refused: AtomicBool,
+    /// Nobody holds a handle any more.
+    unused: AtomicBool,
+    /// The last read took everything: nothing to read until the event loop says so (it watches level-triggered).
+    drained: AtomicBool,
     /// quinn reads one socket from one task.
     reader: Mutex<Option<Waker>>,
     /// Every connection may wait for room to send.
@@ -350,6 +385,7 @@ struct LoopSocket {
 
 impl LoopSocket {
     fn wake_readers(&self) {
+        self.drained.store(false, Ordering::Relaxed);
         if let Some(waker) = self.reader.lock().take() {
             waker.wake();
         }
@@ -358,6 +394,7 @@ impl LoopSocket {
     fn wake_writers(&self) {
         let writers = std::mem::take(&mut *self.writers.lock());
         if !writers.is_empty() {
+            self.refused.store(false, Ordering::Relaxed);
             self.watch_changed();
             writers.into_iter().for_each(Waker::wake);
         }
@@ -369,25 +406,38 @@ impl LoopSocket {
         }
     }
 
-    fn is_unused(this: &Arc<Self>) -> bool {
-        // The driver's list holds one reference; an endpoint that lives holds more.
-        Arc::strong_count(this) == 1
+    fn is_unused(&self) -> bool {
+        self.unused.load(Ordering::Acquire)
     }
 
-    fn watch(this: &Arc<Self>) -> Descriptor {
+    fn watch(&self) -> Descriptor {
         #[cfg(unix)]
-        let fd = i64::from(std::os::fd::AsRawFd::as_raw_fd(&this.io));
+        let fd = i64::from(std::os::fd::AsRawFd::as_raw_fd(&self.io));
         #[cfg(windows)]
-        let fd = std::os::windows::io::AsRawSocket::as_raw_socket(&this.io) as i64;
+        let fd = std::os::windows::io::AsRawSocket::as_raw_socket(&self.io) as i64;
         Descriptor {
             fd,
-            wants_write: !this.writers.lock().is_empty(),
-            unused: Self::is_unused(this),
+            wants_write: !self.writers.lock().is_empty(),
+            unused: self.is_unused(),
         }
     }
 }
 
-impl AsyncUdpSocket for LoopSocket {
+/// What quinn holds of a socket. With the last one the socket is unused, and the event loop learns it.
+#[derive(Debug)]
+struct LoopHandle(Arc<LoopSocket>);
+
+impl Drop for LoopHandle {
+    fn drop(&mut self) {
+        self.0.unused.store(true, Ordering::Release);
+        if let Some(driver) = self.0.driver.upgrade() {
+            driver.watch_changed.store(true, Ordering::Release);
+            driver.port.signal();
+        }
+    }
+}
+
+impl AsyncUdpSocket for LoopHandle {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         Box::pin(LoopPoller(self))
     }
@@ -395,7 +445,12 @@ impl AsyncUdpSocket for LoopSocket {
     fn try_send(&self, transmit: &Transmit<'_>) -> io::Result<()> {
         // `send`, not `try_send`: quinn gives a connection up at any error but WouldBlock, and a packet that the system refuses
         // (no route for now, an MTU probe that is too large) is no more than a lost one.
-        self.state.send((&self.io).into(), transmit)
+        let LoopSocket { io, state, refused, .. } = &*self.0;
+        let sent = state.send(io.into(), transmit);
+        if sent.is_err() {
+            refused.store(true, Ordering::Relaxed);
+        }
+        sent
     }
 
     fn poll_recv(
@@ -404,48 +459,66 @@ impl AsyncUdpSocket for LoopSocket {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        match self.state.recv((&self.io).into(), buffers, meta) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                *self.reader.lock() = Some(cx.waker().clone());
-                Poll::Pending
+        let LoopSocket {
+            io,
+            state,
+            drained,
+            reader,
+            ..
+        } = &*self.0;
+        if !drained.load(Ordering::Relaxed) {
+            match state.recv(io.into(), buffers, meta) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => {
+                    // A batch that is not full was the last one: saves the call that would only say "would block".
+                    let last = result.as_ref().is_ok_and(|count| *count < buffers.len());
+                    drained.store(last, Ordering::Relaxed);
+                    return Poll::Ready(result);
+                }
             }
-            result => Poll::Ready(result),
         }
+        *reader.lock() = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     fn local_addr(&self) -> io::Result<std::net::SocketAddr> {
-        self.io.local_addr()
+        self.0.io.local_addr()
     }
 
     fn max_transmit_segments(&self) -> usize {
-        self.state.max_gso_segments()
+        self.0.state.max_gso_segments()
     }
 
     fn max_receive_segments(&self) -> usize {
-        self.state.gro_segments()
+        self.0.state.gro_segments()
     }
 
     fn may_fragment(&self) -> bool {
-        self.state.may_fragment()
+        self.0.state.may_fragment()
     }
 }
 
-/// quinn calls this only after a refused send, so there is nothing to ask: wait for the event loop to say "writable".
+/// quinn asks before every packet; there is nothing to wait for unless the last one was refused.
 #[derive(Debug)]
-struct LoopPoller(Arc<LoopSocket>);
+struct LoopPoller(Arc<LoopHandle>);
 
 impl UdpPoller for LoopPoller {
     fn poll_writable(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let socket = &self.0.0;
+        if !socket.refused.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
         #[cfg(unix)]
         {
             use rustix::event::{PollFd, PollFlags, Timespec, poll};
-            let mut fds = [PollFd::new(&self.0.io, PollFlags::OUT)];
+            let mut fds = [PollFd::new(&socket.io, PollFlags::OUT)];
             if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+                socket.refused.store(false, Ordering::Relaxed);
                 return Poll::Ready(Ok(()));
             }
         }
-        self.0.writers.lock().push(cx.waker().clone());
-        self.0.watch_changed();
+        socket.writers.lock().push(cx.waker().clone());
+        socket.watch_changed();
         Poll::Pending
     }
 }

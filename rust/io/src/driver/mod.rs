@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use quinn::{AsyncTimer, Runtime};
+use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 
 /// The two ways of running I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,14 +73,19 @@ impl Driver {
         }
     }
 
+    /// `socket`, watched by this driver.
+    pub(crate) fn socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.runtime.wrap_udp_socket(socket)
+    }
+
     /// A quinn endpoint on `socket`, driven by this driver.
-    pub fn endpoint(
+    pub(crate) fn endpoint(
         &self,
-        socket: std::net::UdpSocket,
+        socket: Arc<dyn AsyncUdpSocket>,
         config: quinn::EndpointConfig,
         server: Option<quinn::ServerConfig>,
     ) -> io::Result<quinn::Endpoint> {
-        quinn::Endpoint::new(config, server, socket, self.runtime.clone())
+        quinn::Endpoint::new_with_abstract_socket(config, server, socket, self.runtime.clone())
     }
 }
 

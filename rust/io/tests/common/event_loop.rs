@@ -38,7 +38,7 @@ pub struct EventLoop {
     waiters: Arc<Mutex<HashMap<Token, Arc<Notify>>>>,
     next_token: AtomicU64,
     stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl EventLoop {
@@ -67,7 +67,7 @@ impl EventLoop {
             waiters,
             next_token: AtomicU64::new(1),
             stop,
-            thread: Some(std::thread::spawn(move || turns.run())),
+            thread: Mutex::new(Some(std::thread::spawn(move || turns.run()))),
         }
     }
 
@@ -100,9 +100,7 @@ impl EventLoop {
     }
 
     fn park<'a>(&'a self, point: &'a dyn WaitPoint) -> Ticket<'a> {
-        let token = Token(self.next_token.fetch_add(1, Ordering::Relaxed));
-        let bell = Arc::new(Notify::new());
-        self.waiters.lock().expect("not poisoned").insert(token, bell.clone());
+        let (token, bell) = self.waiter();
         point.queue().park(&self.port, token, || point.is_ready());
         Ticket {
             event_loop: self,
@@ -122,7 +120,24 @@ impl EventLoop {
             };
             let _ = done.send(value);
         });
-        result.await.expect("the driver runs")
+        let value = result.await.expect("the driver runs");
+        self.turn().await;
+        value
+    }
+
+    /// Wait until the loop has come by once more: it delivers results after it has looked at its descriptors.
+    async fn turn(&self) {
+        let (token, bell) = self.waiter();
+        self.port.ring(token);
+        bell.notified().await;
+        self.waiters.lock().expect("not poisoned").remove(&token);
+    }
+
+    fn waiter(&self) -> (Token, Arc<Notify>) {
+        let token = Token(self.next_token.fetch_add(1, Ordering::Relaxed));
+        let bell = Arc::new(Notify::new());
+        self.waiters.lock().expect("not poisoned").insert(token, bell.clone());
+        (token, bell)
     }
 
     /// Hold up the I/O tasks of this driver until the guard is dropped: what is queued meanwhile stays queued.
@@ -137,6 +152,15 @@ impl EventLoop {
         Paused(resume)
     }
 
+    /// End the loop's thread; nothing is resolved, and with the loop driver nothing is driven any more.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.port.signal();
+        if let Some(thread) = self.thread.lock().expect("not poisoned").take() {
+            let _ = thread.join();
+        }
+    }
+
     /// Waiters that have not left.
     pub fn waiting(&self) -> usize {
         self.waiters.lock().expect("not poisoned").len()
@@ -145,11 +169,7 @@ impl EventLoop {
 
 impl Drop for EventLoop {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        self.port.signal();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
+        self.stop();
     }
 }
 

@@ -184,13 +184,7 @@ impl Dialer {
         self.request_with(connection, "localhost", path, Vec::new())
     }
 
-    pub fn request_with(
-        &self,
-        connection: &Arc<Connection>,
-        authority: &str,
-        path: &str,
-        headers: HeaderList,
-    ) -> Peer {
+    pub fn request_with(&self, connection: &Arc<Connection>, authority: &str, path: &str, headers: HeaderList) -> Peer {
         let session = connection
             .request_session(authority.into(), path.into(), headers)
             .expect("the connection lives");

@@ -1,0 +1,78 @@
+"""Counters and snapshots of a connection."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pywebtransport.types import Address, ConnectionState
+from pywebtransport.utils import get_timestamp
+
+__all__: list[str] = ["ConnectionDiagnostics", "ConnectionInfo"]
+
+
+@dataclass(kw_only=True)
+class ConnectionInfo:
+    """Addresses, times and counters of a connection. Times are seconds since the epoch."""
+
+    connection_id: str
+    state: ConnectionState
+    local_address: Address | None = None
+    remote_address: Address | None = None
+    established_at: float | None = None
+    closed_at: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    packets_sent: int = 0
+    packets_received: int = 0
+    error_count: int = 0
+    last_activity: float | None = None
+
+    @property
+    def uptime(self) -> float:
+        """Seconds from the end of the handshake to the close, or to now; 0.0 before the handshake ended."""
+        if self.established_at is None:
+            return 0.0
+        return (self.closed_at or get_timestamp()) - self.established_at
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields and `uptime`."""
+        return {**asdict(self), "uptime": self.uptime}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConnectionDiagnostics:
+    """A snapshot of a connection.
+
+    Attributes:
+        stats: addresses, times and counters.
+        rtt: smoothed round-trip time in seconds.
+        cwnd: congestion window in bytes.
+        packets_in_flight: packets sent and not yet acknowledged.
+        packet_loss_rate: share of the sent packets that were declared lost, 0.0 to 1.0.
+    """
+
+    stats: ConnectionInfo
+    rtt: float
+    cwnd: int
+    packets_in_flight: int
+    packet_loss_rate: float
+
+    @property
+    def issues(self) -> list[str]:
+        """One sentence for everything that looks wrong; empty for a healthy connection."""
+        stats, issues = self.stats, []
+        if stats.state != ConnectionState.CONNECTED:
+            issues.append(f"Connection is not connected, its state is {stats.state}")
+        if stats.error_count > 10:
+            issues.append(f"High error count: {stats.error_count}")
+        if stats.last_activity is not None and (idle := get_timestamp() - stats.last_activity) > STALE_AFTER:
+            issues.append(f"No activity for {idle:.0f} s")
+        if stats.packets_sent > 1000 and stats.packets_received == 0:
+            issues.append(f"{stats.packets_sent} packets sent and none received")
+        if self.rtt > 1.0:
+            issues.append(f"High round-trip time: {self.rtt:.2f} s")
+        return issues
+
+
+STALE_AFTER = 300.0  # seconds without a packet; with keep-alive at its default of 30 s that is ten missed answers
