@@ -141,8 +141,9 @@ _FORKING = """
 def test_a_forked_child_refuses_the_parents_objects_and_makes_its_own(certificate: DevCertificate, driver: str) -> None:
     arguments = (certificate.certfile, certificate.keyfile, certificate.sha256.hex(), driver)
     # From 3.12 on Python warns of any fork beside threads; whether this one works is the question here.
+    options = ("-W", "ignore::DeprecationWarning", "-X", "faulthandler")
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-X", "faulthandler", "-c", textwrap.dedent(_FORKING), *arguments],
+        [sys.executable, *options, "-c", textwrap.dedent(_FORKING), *arguments],
         capture_output=True,
         text=True,
         timeout=20,

@@ -17,6 +17,8 @@ from typing import final
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.types import Buffer
 
+__all__: list[str]
+
 SENT: int
 """`send_datagram`, `write`: accepted."""
 SENT_YIELD: int
@@ -47,7 +49,7 @@ class Bridge:
     register themselves with the loop.
     """
 
-    def __new__(cls, loop: asyncio.AbstractEventLoop) -> Bridge: ...
+    def __new__(cls, event_loop: asyncio.AbstractEventLoop) -> Bridge: ...
     def fileno(self) -> int: ...
     def on_wake(self) -> None: ...
     def on_socket(self) -> None:
@@ -85,10 +87,10 @@ class CloseInfo:
     def reason(self) -> str: ...
     @property
     def ended_by(self) -> str:
-        """"local", "peer" or "transport"."""
+        """ "local", "peer" or "transport"."""
     @property
     def cause(self) -> str:
-        """"closed", "rejected", "reset", "protocol", "connection_lost" (session); "closed", "timeout", "lost" (connection)."""
+        """ "closed", "rejected", "reset", "protocol", "connection_lost" (session); "closed", "timeout", "lost" (connection)."""
     @property
     def status(self) -> int | None:
         """HTTP status of a rejected session request."""
@@ -101,7 +103,7 @@ class Client:
         """Raises CertificateError or ConfigurationError before any packet is sent."""
     @property
     def driver(self) -> str:
-        """"loop" or "thread": what "auto" became."""
+        """ "loop" or "thread": what "auto" became."""
     def connect(self, host: str, port: int) -> Awaitable[Connection]:
         """Resolve, connect with Happy Eyeballs, finish TLS and wait for the peer's SETTINGS.
 
@@ -125,7 +127,7 @@ class Connection:
     @property
     def close_info(self) -> CloseInfo | None:
         """None while the connection lives."""
-    def __eq__(self, other: object) -> bool:
+    def __eq__(self, other: object, /) -> bool:
         """Equal when both stand for the same connection."""
     def __hash__(self) -> int: ...
     def request_session(self, authority: str, path: str, headers: list[tuple[str, str]]) -> Session:
@@ -191,7 +193,7 @@ class Session:
     def response_headers(self) -> list[tuple[str, str]]: ...
     @property
     def state(self) -> str:
-        """"connecting", "connected", "draining", "closing" or "closed"."""
+        """ "connecting", "connected", "draining", "closing" or "closed"."""
     @property
     def close_info(self) -> CloseInfo | None:
         """Set once the session is closing, by whoever closed first."""
@@ -275,7 +277,7 @@ class SendStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """"open", "finished" (FIN accepted), "sent" (FIN and all data handed to QUIC), "acknowledged", "reset" (by this
+        """ "open", "finished" (FIN accepted), "sent" (FIN and all data handed to QUIC), "acknowledged", "reset" (by this
         side), "stopped" (by the peer), "closed" (the session ended)."""
     @property
     def bytes_sent(self) -> int:
@@ -307,7 +309,7 @@ class RecvStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """"open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the session ended)."""
+        """ "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the session ended)."""
     @property
     def bytes_received(self) -> int:
         """Bytes that were read by the application."""
@@ -328,4 +330,3 @@ class RecvStream:
         """Ready when the state is no longer "open"."""
     def error(self) -> Exception | None:
         """The error that ended the stream, None while open or after a clean end."""
-
