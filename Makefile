@@ -41,7 +41,7 @@ test: test-rust test-python
 
 # The binding has no Rust tests of its own, tests/ covers it; and linking one would need Python's development files.
 test-rust: | tools
-	cargo test --workspace --exclude wt-py --locked
+	cargo test --workspace --exclude wt-py --locked --no-fail-fast
 
 test-python: build $(VENV)/.dev
 	$(BIN)/python -m pytest -m "$(SKIP)"
@@ -127,8 +127,8 @@ else
 endif
 
 bench: build $(VENV)/.dev
-	cargo bench --workspace --locked
-	@set -e; for file in benches/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	$(if $(wildcard rust/*/benches/*.rs),cargo bench --workspace --exclude wt-py --locked)
+	$(BIN)/python benches/bench.py
 
 clean:
 	rm -rf $(VENV) dist python/pywebtransport/_core*.so python/pywebtransport/_core*.pyd

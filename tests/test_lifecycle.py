@@ -106,7 +106,8 @@ _FORKING = """
         if child == 0:
             # No loop of the parent's is run here; the calls below never suspend.
             errors = []
-            for use in (lambda: stream.write(b"x"), lambda: session.datagrams.send(b"x"), lambda: session.diagnostics()):
+            uses = (lambda: stream.write(b"x"), lambda: session.datagrams.send(b"x"), lambda: session.diagnostics())
+            for use in uses:
                 try:
                     use().send(None)
                 except RuntimeError as error:

@@ -17,7 +17,25 @@ from typing import final
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.types import Buffer
 
-__all__: list[str]
+__all__ = [
+    "NO_ROOM",
+    "SENT",
+    "SENT_YIELD",
+    "Bridge",
+    "Client",
+    "CloseInfo",
+    "Connection",
+    "Readiness",
+    "RecvStream",
+    "SendStream",
+    "Server",
+    "Session",
+    "StreamOpening",
+    "forget_after_fork",
+    "generate_dev_certificate",
+    "generate_self_signed_cert",
+    "shutdown",
+]
 
 SENT: int
 """`send_datagram`, `write`: accepted."""
@@ -27,7 +45,7 @@ NO_ROOM: int
 """Nothing was taken: park on the matching readiness and call again."""
 
 def generate_dev_certificate(hostnames: list[str], days_valid: float) -> tuple[bytes, bytes, bytes]:
-    """Make an ECDSA P-256 certificate for DNS names and IP addresses: (certificate PEM, key PEM, SHA-256 of the DER)."""
+    """Make an ECDSA P-256 certificate for names and addresses: (certificate PEM, key PEM, SHA-256 of the DER)."""
 
 def generate_self_signed_cert(hostname: str, key_size: int, days_valid: int) -> tuple[bytes, bytes]:
     """Make an RSA certificate for `hostname`, 127.0.0.1 and ::1: (certificate PEM, key PEM)."""
@@ -39,7 +57,7 @@ def shutdown(timeout: float) -> None:
     """
 
 def forget_after_fork() -> None:
-    """Make every object of the parent process raise RuntimeError in this child. Called through `os.register_at_fork`."""
+    """Make every object of the parent process raise RuntimeError in this child. `os.register_at_fork` calls it."""
 
 @final
 class Bridge:
@@ -66,11 +84,11 @@ class Readiness:
     """One condition of one object ("a datagram is there"), on which futures can be parked.
 
     Waiters are served first in, first out. A future is resolved with None when the condition may hold, or when the
-    object ended; then the caller tries again with its ticket, parks once more with `repark`, and always ends with `leave`.
+    object ended; then the caller tries again with its ticket, parks once more with `repark`, and ends with `leave`.
     """
 
     def park(self, future: asyncio.Future[None]) -> int:
-        """Register the future; returns a ticket (> 0). If the condition holds already it is resolved in the next loop turn."""
+        """Register the future; returns a ticket (> 0). If the condition holds already it is resolved next loop turn."""
     def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
         """Wait again at the same place in the queue with a new future."""
     def leave(self, ticket: int) -> None:
@@ -90,7 +108,7 @@ class CloseInfo:
         """ "local", "peer" or "transport"."""
     @property
     def cause(self) -> str:
-        """ "closed", "rejected", "reset", "protocol", "connection_lost" (session); "closed", "timeout", "lost" (connection)."""
+        """Session: "closed", "rejected", "reset", "protocol", "connection_lost"; connection: "closed", "timeout", "lost"."""
     @property
     def status(self) -> int | None:
         """HTTP status of a rejected session request."""
@@ -169,7 +187,8 @@ class Server:
         """
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
-        """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors, requests_rejected."""
+        """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors,
+        requests_rejected."""
     def close(self) -> Awaitable[None]:
         """Stop accepting, close every connection with H3_NO_ERROR and release the port. Idempotent."""
 
@@ -266,7 +285,7 @@ class StreamOpening:
 
     def ready(self) -> Readiness: ...
     def take(self) -> SendStream | tuple[SendStream, RecvStream] | None:
-        """The stream, or None while the peer has not allowed it. Raises StreamError or SessionError when it never will."""
+        """The stream, or None while the peer has not allowed it. Raises StreamError when it never will."""
     def cancel(self) -> None: ...
 
 @final
@@ -309,7 +328,8 @@ class RecvStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """ "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the session ended)."""
+        """ "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the
+        session ended)."""
     @property
     def bytes_received(self) -> int:
         """Bytes that were read by the application."""
@@ -317,7 +337,7 @@ class RecvStream:
     def buffered(self) -> int:
         """Bytes that can be read without waiting."""
     def try_read(self, max_bytes: int) -> bytes | None:
-        """Up to `max_bytes` (-1: all) buffered bytes as one object; b"" at the end of the stream; None: park on `readable`.
+        """Up to `max_bytes` (-1: all) bytes as one object; b"" at the end of the stream; None: park on `readable`.
 
         Raises StreamError once what arrived before a reset or a session's end was read.
         """
