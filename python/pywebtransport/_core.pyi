@@ -105,10 +105,13 @@ class CloseInfo:
     def reason(self) -> str: ...
     @property
     def ended_by(self) -> str:
-        """ "local", "peer" or "transport"."""
+        """One of "local", "peer" or "transport"."""
     @property
     def cause(self) -> str:
-        """Session: "closed", "rejected", "reset", "protocol", "connection_lost"; connection: "closed", "timeout", "lost"."""
+        """Of a session: "closed", "rejected", "reset", "protocol", "connection_lost".
+
+        Of a connection: "closed", "timeout", "lost".
+        """
     @property
     def status(self) -> int | None:
         """HTTP status of a rejected session request."""
@@ -121,7 +124,7 @@ class Client:
         """Raises CertificateError or ConfigurationError before any packet is sent."""
     @property
     def driver(self) -> str:
-        """ "loop" or "thread": what "auto" became."""
+        """One of "loop" or "thread": what "auto" became."""
     def connect(self, host: str, port: int) -> Awaitable[Connection]:
         """Resolve, connect with Happy Eyeballs, finish TLS and wait for the peer's SETTINGS.
 
@@ -212,7 +215,7 @@ class Session:
     def response_headers(self) -> list[tuple[str, str]]: ...
     @property
     def state(self) -> str:
-        """ "connecting", "connected", "draining", "closing" or "closed"."""
+        """One of "connecting", "connected", "draining", "closing" or "closed"."""
     @property
     def close_info(self) -> CloseInfo | None:
         """Set once the session is closing, by whoever closed first."""
@@ -296,7 +299,7 @@ class SendStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """ "open", "finished" (FIN accepted), "sent" (FIN and all data handed to QUIC), "acknowledged", "reset" (by this
+        """One of "open", "finished" (FIN accepted), "sent" (all handed to QUIC), "acknowledged", "reset" (by this
         side), "stopped" (by the peer), "closed" (the session ended)."""
     @property
     def bytes_sent(self) -> int:
@@ -328,7 +331,7 @@ class RecvStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """ "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the
+        """One of "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the
         session ended)."""
     @property
     def bytes_received(self) -> int:
