@@ -331,8 +331,8 @@ class RecvStream:
     def id(self) -> int: ...
     @property
     def state(self) -> str:
-        """One of "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed" (the
-        session ended)."""
+        """One of "open", "finished" (end of stream was read), "reset" (by the peer), "stopped" (by this side), "closed"
+        (the session ended)."""
     @property
     def bytes_received(self) -> int:
         """Bytes that were read by the application."""

@@ -250,10 +250,11 @@ impl Foreign {
 /// A unidirectional stream that the client opens for a session of its choice.
 async fn early_stream(connection: &Connection, session: u64) -> quinn::SendStream {
     let mut stream = connection.quic().open_uni().await.expect("open");
-    let mut header = BytesMut::new();
-    encode_uni_header(session, &mut header);
-    stream.write_all(&header).await.expect("written");
-    stream.write_all(b"early").await.expect("written");
+    // In one piece: it may be turned away as soon as its header is read.
+    let mut bytes = BytesMut::new();
+    encode_uni_header(session, &mut bytes);
+    bytes.extend_from_slice(b"early");
+    stream.write_all(&bytes).await.expect("written");
     stream
 }
 
