@@ -109,13 +109,14 @@ fn connection_lost(end: &ConnectionEnd) -> CloseInfo {
 }
 
 impl Task {
+    // What happens seldom is boxed: this future lives as long as its session and is as large as its largest part.
     async fn run(&mut self, first: Bytes) -> Result<(), ConnectionError> {
         self.machine.handle_data(first)?;
         let mut stopped: Pin<Box<dyn Future<Output = Stopped> + Send>> = Box::pin(self.stream.send.stopped());
         loop {
             self.handle_commands();
             self.transmit();
-            self.handle_events().await;
+            Box::pin(self.handle_events()).await;
             self.transmit();
             if self.finished && self.out.is_empty() {
                 return Ok(());
@@ -155,11 +156,11 @@ impl Task {
                 | Step::Wrote(Err(WriteError::ConnectionLost))
                 | Step::Stopped(Stopped::ConnectionLost)
                 | Step::Read(Err(ReadError::ConnectionLost)) => {
-                    self.drain_received().await?;
+                    Box::pin(self.drain_received()).await?;
                     let end = self.session.connection().end_now();
                     let code = (end.cause != "timeout").then_some(end.code);
                     self.machine.handle_connection_lost(end.reason, code, end.by);
-                    self.handle_events().await;
+                    Box::pin(self.handle_events()).await;
                     return Ok(());
                 }
             }

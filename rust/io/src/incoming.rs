@@ -98,24 +98,29 @@ async fn uni_stream(connection: Arc<Connection>, mut recv: RecvStream) {
             arrive(&connection, session, Arrived { send: None, recv, rest }).await;
         }
         Ok(Some((kind, rest))) => {
-            let opened = connection.peer_streams.lock().open(&kind);
-            let ended = match opened {
-                Err(error) => Err(error),
-                Ok(()) => match kind {
-                    UniStream::Control | UniStream::QpackEncoder | UniStream::QpackDecoder => {
-                        critical_stream(&connection, &kind, &mut recv, rest).await
-                    }
-                    _ => {
-                        // RFC 9114 section 6.2: reading of an unknown type MUST be aborted or discarded.
-                        recv.stop(Code::H3_STREAM_CREATION_ERROR.0);
-                        Ok(())
-                    }
-                },
-            };
-            if let Err(error) = ended {
-                connection.fail(&error);
-            }
+            // A task of its own: it lives as long as the connection, and this one is as large as a stream's pump.
+            let other = other_stream(connection.clone(), kind, recv, rest);
+            connection.driver().spawn(other);
         }
+    }
+}
+
+/// A stream that is none of WebTransport's: one of HTTP/3's own, or unknown.
+async fn other_stream(connection: Arc<Connection>, kind: UniStream, mut recv: RecvStream, rest: Bytes) {
+    let opened = connection.peer_streams.lock().open(&kind);
+    let ended = match (opened, &kind) {
+        (Err(error), _) => Err(error),
+        (Ok(()), UniStream::Control | UniStream::QpackEncoder | UniStream::QpackDecoder) => {
+            critical_stream(&connection, &kind, &mut recv, rest).await
+        }
+        (Ok(()), _) => {
+            // RFC 9114 section 6.2: reading of an unknown type MUST be aborted or discarded.
+            recv.stop(Code::H3_STREAM_CREATION_ERROR.0);
+            Ok(())
+        }
+    };
+    if let Err(error) = ended {
+        connection.fail(&error);
     }
 }
 
