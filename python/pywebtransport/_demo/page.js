@@ -23,6 +23,7 @@ class Link {
     this.roundTrips = [];
     this.pending = new Map(); // sequence number -> time sent
     this.sequence = 0;
+    this.burstEchoes = 0;
     this.texts = new Map(); // sequence number -> resolve
     this.answers = []; // resolvers that wait for a unidirectional stream from the server
   }
@@ -33,6 +34,7 @@ class Link {
       new Promise((_, reject) => setTimeout(() => reject(new Error("no answer within ten seconds")), READY_TIMEOUT)),
     ]);
     const { datagrams } = this.transport;
+    datagrams.incomingHighWaterMark = 1000; // some browsers keep only one that nobody has read yet
     // createWritable() is the newer shape, writable the older one.
     this.datagramWriter = (datagrams.createWritable ? datagrams.createWritable() : datagrams.writable).getWriter();
     this.#receiveDatagrams().catch(() => {});
@@ -84,22 +86,22 @@ class Link {
   }
 
   async burst() {
-    const before = this.counts.received;
     const started = performance.now();
+    this.burstEchoes = 0;
     let sent = 0;
     while (sent < BURST_COUNT && performance.now() - started < BURST_TIME) {
       await this.send(BURST, new Uint8Array(200));
       sent++;
     }
     let last = started;
-    let seen = before;
+    let seen = 0;
     for (;;) { // until nothing came for a while
       await new Promise((resolve) => setTimeout(resolve, 20));
       const now = performance.now();
-      if (this.counts.received !== seen) { seen = this.counts.received; last = now; }
-      if (seen - before >= sent || now - last > 300) break;
+      if (this.burstEchoes !== seen) { seen = this.burstEchoes; last = now; }
+      if (seen === sent || now - last > 300) break;
     }
-    return { sent, echoed: Math.min(seen - before, sent), seconds: (last - started) / 1000 };
+    return { sent, echoed: seen, seconds: (last - started) / 1000 };
   }
 
   /** Write `bytes` in chunks on a bidirectional stream, read the echo meanwhile: {received, seconds}. */
@@ -177,6 +179,8 @@ class Link {
       if (value[0] === PING) {
         this.roundTrips.push(performance.now() - sentAt);
         if (this.roundTrips.length > 100) this.roundTrips.shift();
+      } else if (value[0] === BURST) {
+        this.burstEchoes++;
       } else if (value[0] === TEXT) {
         this.texts.get(sequence)?.(value.slice(5));
         this.texts.delete(sequence);

@@ -95,9 +95,11 @@ class WebTransportReceiveStream(_StreamBase):
         recv = self._recv
         if recv is None:
             self._refuse()
+        view = memoryview(buffer).cast("B")
+        if not view:
+            return 0
         if self._pending or self._core_read != recv.try_read:
             # Bytes that were put back, or a listener that wants to see them.
-            view = memoryview(buffer).cast("B")
             data = await self.read(len(view))
             view[: len(data)] = data
             return len(data)

@@ -222,7 +222,12 @@ impl Connection {
 
     /// Sessions that are not over.
     pub fn session_count(&self) -> usize {
-        self.registry.lock().len()
+        // Sessions that have ended stay registered until the peer's FIN has come.
+        self.registry
+            .lock()
+            .iter()
+            .filter(|(_, session)| !session.has_ended())
+            .count()
     }
 
     /// How the connection ended; None while it lives.

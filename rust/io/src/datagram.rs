@@ -531,6 +531,10 @@ pub(crate) async fn pump(session: Arc<Session>) {
             }
         }
         for entry in batch.drain(..) {
+            // Draft-16 section 4.7: after the end an endpoint MUST NOT send datagrams.
+            if session.has_ended() {
+                return;
+            }
             let size = entry.packet.len() - datagrams.prefix.len();
             match session.connection().quic().send_datagram_wait(entry.packet).await {
                 Ok(()) => datagrams.record("sent", size, entry.sequence),

@@ -272,6 +272,10 @@ impl Bridge {
         let mut tokens = Vec::new();
         let Some(driver) = this.running_loop_driver().filter(|driver| driver.has_work()) else {
             this.port.take(&mut tokens);
+            // Another thread (name resolution) may have scheduled a task meanwhile, and found the flag held.
+            if this.running_loop_driver().is_some_and(|driver| driver.has_work()) {
+                this.port.signal();
+            }
             this.complete(slf.py(), &tokens)?;
             return Ok(result);
         };

@@ -368,6 +368,14 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    fn drop(&mut self) {
+        if self.bridge.get().may_drop() {
+            self.io.abandon();
+        }
+    }
+}
+
 /// Priorities outside 0..=2 are moved to the nearest.
 fn level(priority: i64) -> u8 {
     priority.clamp(0, 2) as u8
