@@ -1,7 +1,7 @@
 //! One HTTP/3 connection: its sessions, its settings and its end.
 //!
 //! Tasks of a connection, all of them running whatever the application does: `incoming` accepts streams and reads
-//! datagrams, each CONNECT stream has its task, and [`supervise`] waits for the end and turns away what waited too long
+//! datagrams, each CONNECT stream has its task, and `supervise` waits for the end and turns away what waited too long
 //! for its session. A session's close never closes the connection; the application or an error of connection width does.
 
 use std::{
