@@ -116,7 +116,7 @@ impl CapsuleParser {
     /// # Errors
     ///
     /// H3_MESSAGE_ERROR for a capsule with a bad layout and for bytes after WT_CLOSE_SESSION.
-    #[allow(clippy::should_implement_trait)] // It can fail, and `None` is not the end.
+    #[expect(clippy::should_implement_trait, reason = "it can fail, and `None` is not the end")]
     pub fn next(&mut self) -> Result<Option<Capsule>, StreamError> {
         if let Some(error) = self.failed {
             return Err(error);

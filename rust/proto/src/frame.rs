@@ -115,7 +115,7 @@ impl FrameParser {
     ///
     /// A connection error for a frame that is not allowed here or has a bad layout; a stream error for a field section
     /// that is too large.
-    #[allow(clippy::should_implement_trait)] // It can fail, and `None` is not the end.
+    #[expect(clippy::should_implement_trait, reason = "it can fail, and `None` is not the end")]
     pub fn next(&mut self) -> Result<Option<Frame>, Error> {
         if let Some(error) = self.failed {
             return Err(error);

@@ -1,5 +1,5 @@
 //! What the tests share: bytes, cuts, and messages.
-#![allow(dead_code)] // Each test file uses its part.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use bytes::{Bytes, BytesMut};
 use proptest::prelude::*;
