@@ -152,7 +152,7 @@ def _make(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
 async def _pump(bridge: _core.Bridge) -> None:
     """Do the work of `add_reader` on a loop that has none: receive from a duplicate of the bridge's socket."""
     loop = asyncio.get_running_loop()
-    with socket.fromfd(bridge.fileno(), socket.AF_INET, socket.SOCK_STREAM) as duplicate:
+    with socket.fromfd(bridge.fileno(), socket.AF_INET, socket.SOCK_DGRAM) as duplicate:
         duplicate.setblocking(False)
         while await loop.sock_recv(duplicate, 512):
             bridge.on_wake()

@@ -165,14 +165,18 @@
       return true;
     },
 
-    /** Write on a stream that the server resets and stops: the errors of both directions. */
+    /** Write on a bidirectional stream that the server aborts: the reader's error. */
     async takeReset(session) {
       const stream = await sessions[session].createBidirectionalStream();
-      const writer = stream.writable.getWriter();
-      await writer.write(encode("please reset"));
-      const reading = stream.readable.getReader().read().then(() => null, describe);
-      const writing = writer.closed.then(() => null, describe);
-      return { reading: await reading, writing: await writing };
+      await stream.writable.getWriter().write(encode("please reset"));
+      return stream.readable.getReader().read().then(() => null, describe);
+    },
+
+    /** Write on a unidirectional stream that the server aborts: the writer's error. */
+    async takeStop(session) {
+      const writer = (await sessions[session].createUnidirectionalStream()).getWriter();
+      await writer.write(encode("please stop"));
+      return writer.closed.then(() => null, describe);
     },
 
     /** Keep writing without an end: for a reload in mid-traffic. */

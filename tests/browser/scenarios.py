@@ -106,19 +106,21 @@ async def page_resets_a_stream(page: Page, server: DemoServer) -> None:
     await page.call("close", session, 0, "")
 
 
-async def server_resets_a_stream(page: Page, server: DemoServer) -> None:
+async def server_aborts_streams(page: Page, server: DemoServer) -> None:
     async def handler(session: WebTransportSession) -> None:
-        stream = await anext(session.incoming_streams())
-        await stream.read()
-        await stream.abort(code=99)
-        await session.wait_closed()
+        async for stream in session.incoming_streams():
+            await stream.read()
+            await stream.abort(code=99)
 
     session = await _open(page, server, _add_route(server, handler))
-    both = await page.call("takeReset", session)
-    assert (both["writing"]["source"], both["writing"]["code"]) == ("stream", 99)
-    assert both["reading"] is not None, "the reader saw a clean end"
+    # The writer's code is looked at on a stream without a reader: a bidirectional stream that is reset and stopped at
+    # once fails in Chromium with or without the code, whichever of its two directions ends first.
+    stopped = await page.call("takeStop", session)
+    assert (stopped["source"], stopped["code"]) == ("stream", 99)
+    reset = await page.call("takeReset", session)
+    assert reset is not None, "the reader saw a clean end"
     if page.tells_reset_codes:
-        assert (both["reading"]["source"], both["reading"]["code"]) == ("stream", 99)
+        assert (reset["source"], reset["code"]) == ("stream", 99)
     await page.call("close", session, 0, "")
 
 
@@ -191,7 +193,7 @@ SCENARIOS: list[Scenario] = [
     server_closes_with_code_and_reason,
     page_closes_with_code_and_reason,
     page_resets_a_stream,
-    server_resets_a_stream,
+    server_aborts_streams,
     unknown_path_is_refused,
     wrong_certificate_hash_is_refused,
     reload_in_mid_traffic,
