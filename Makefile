@@ -20,7 +20,7 @@ SKIP    := $(if $(BROWSER),not stress,not browser and not stress)
 .PHONY: help demo serve test test-rust test-python test-browser stress build develop format lint layers bench clean tools
 
 help:
-	@echo "make demo      build, then show streams and datagrams between two processes (15 s)"
+	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
 	@echo "make serve     the echo server and its page for a browser"
 	@echo "make test      Rust and Python tests (BROWSER=1: with Chromium and Firefox)"
 	@echo "make develop   an editable install for working on the Python code (Cargo profile fast)"
@@ -60,7 +60,7 @@ build: $(VENV)/.installed-$(PROFILE)
 
 $(VENV)/.installed-$(PROFILE): $(SOURCES) | tools $(VENV)/.build
 	@rm -f $(VENV)/.installed-* $(WHEELS)/*.whl
-	$(BIN)/maturin build --profile $(PROFILE) --interpreter $(BIN)/python --auditwheel skip --out "$(WHEELS)"
+	$(BIN)/maturin build --locked --profile $(PROFILE) --interpreter $(BIN)/python --auditwheel skip --out "$(WHEELS)"
 	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps --no-index "$(WHEELS)"/*.whl
 	@touch $@
 
@@ -68,7 +68,7 @@ $(VENV)/.installed-$(PROFILE): $(SOURCES) | tools $(VENV)/.build
 # without LTO. Any other target replaces it by the wheel again.
 develop: $(VENV)/.dev
 	@rm -f $(VENV)/.installed-*
-	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --profile fast
+	VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/maturin develop --locked --profile fast
 
 # Each tool that pip cannot bring is asked for by name, before anything else happens.
 tools:

@@ -1,4 +1,4 @@
-"""`python -m pywebtransport demo`: what the library does, in ten seconds and one table.
+"""`python -m pywebtransport demo`: what the library does, in five seconds and one table.
 
 The server is a process of its own (`serve --json`), so the figures are those of two programs that talk through the
 loopback interface, not of one event loop talking to itself. Everything that comes back is compared with what was sent.

@@ -305,6 +305,17 @@ async function secondLink(path) {
   return transport;
 }
 
+/** The server's counters after a failed attempt; it may count the failure a moment after this browser reports it. */
+async function statusAfter(before) {
+  const counts = (status) => JSON.stringify([status.server.connections_accepted, status.server.connections_rejected,
+    status.server.connection_errors]);
+  for (let attempt = 0; ; attempt++) {
+    const after = await getJson("status.json").catch(() => null);
+    if (!after || counts(after) !== counts(before) || attempt === 10) return after;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
 async function connect() {
   setState("connecting", "connecting …");
   element("trouble").hidden = true;
@@ -324,7 +335,7 @@ async function connect() {
     attempt = new Link(address("/echo"), hashBytes());
     await attempt.ready();
   } catch (error) {
-    const after = await getJson("status.json").catch(() => null);
+    const after = await statusAfter(before);
     attempt?.transport.close();
     return fail(...explainFailure(error, config, before, after), `The browser says: ${error.name}: ${error.message}`);
   }
