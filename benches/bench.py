@@ -385,7 +385,10 @@ def values(results: Results, loop: str, row: str, contender: str) -> list[float]
 
 
 def table(loop: str, rows: list[Row], contenders: list[Contender], results: Results) -> str:
-    """Return the median of the rounds, the smallest and greatest, and the median ratio to websockets."""
+    """Return the median of the rounds, the smallest and greatest, and the median ratio to websockets.
+
+    For datagrams also the share of those sent that was delivered, unless it is all.
+    """
     lines = [[loop, *(contender.title for contender in contenders)]]
     for row in rows:
         line = [row.title]
@@ -401,6 +404,9 @@ def table(loop: str, rows: list[Row], contenders: list[Contender], results: Resu
             ratios = [a / b for a, b in zip(rounds, base, strict=False) if a == a and b == b and b > 0]
             if ratios and contender.key != BASELINE:
                 cell += f" **{ratio_text(median(ratios))}**"
+            shares = [r["delivered"] / r["sent"] for r in results[loop, row.key, contender.key] if r.get("sent")]
+            if shares and (share := median(shares)) < 0.995:
+                cell += f", {share:.0%}"
             line.append(cell)
         lines.append(line)
     return markdown(lines)
@@ -424,10 +430,11 @@ def costs(loop: str, rows: list[Row], contenders: list[Contender], results: Resu
 def cost_text(result: Result) -> str:
     sides = []
     for side in ("client", "server"):
-        text, counters = f"{result[f'{side}_cpu_us']:.3g}", result[f"{side}_counters"]
+        cpu, counters = result[f"{side}_cpu_us"], result[f"{side}_counters"]
+        text = number_text(cpu, 0 if cpu >= 10 else 2)
         if counters and result["operations"]:
-            shares = (counters.get(name, 0) / result["operations"] for name in ("drains", "parks", "drives"))
-            text += " " + "/".join(f"{share:.2g}" for share in shares)
+            shares = [counters[name] / result["operations"] for name in ("drains", "parks", "drives")]
+            text += " " + "/".join(f"{share:.2g}" if share >= 0.001 else "0" for share in shares)
         sides.append(text)
     return "; ".join(sides)
 
