@@ -48,7 +48,7 @@ class ConnectionDiagnostics:
         stats: addresses, times and counters.
         rtt: smoothed round-trip time in seconds.
         cwnd: congestion window in bytes.
-        packets_in_flight: packets sent and not yet acknowledged.
+        packets_in_flight: always 0; the QUIC library keeps this number to itself.
         packet_loss_rate: share of the sent packets that were declared lost, 0.0 to 1.0.
     """
 
