@@ -236,8 +236,8 @@ class ClientConfig(_Config):
         max_connections: connections of one client at the same time.
         max_datagram_size: 1 to 65535; checked, but without effect: the core always announces the QUIC transport
             parameter max_datagram_frame_size as 65535. What fits a packet is `max_datagram_size` of the transport.
-        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set; beyond
-            it the peer's next stream waits (Chromium's fails at once), the connection goes on.
+        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set;
+            beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
         max_retries: failed attempts in a row after which `ReconnectingClient` stops. Without effect until it is in.
@@ -423,8 +423,8 @@ class ServerConfig(_Config):
         max_connections: connections at the same time.
         max_datagram_size: 1 to 65535; checked, but without effect: the core always announces the QUIC transport
             parameter max_datagram_frame_size as 65535. What fits a packet is `max_datagram_size` of the transport.
-        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set; beyond
-            it the peer's next stream waits (Chromium's fails at once), the connection goes on.
+        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set;
+            beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
         max_sessions: sessions at the same time, in all and on one connection.
