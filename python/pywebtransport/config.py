@@ -212,8 +212,8 @@ class ClientConfig(_Config):
         connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on. Below the idle timeouts of
             both ends, or it keeps nothing alive.
         datagram_overflow: what `send()` does when the outgoing queue is full: "drop_oldest" evicts the oldest entry of
-            priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue always drops its
-            oldest entry and counts it.
+            priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue
+            always drops its oldest entry and counts it.
         datagram_queue_size: entries that wait for sending, and for receiving, per session; besides 4 MiB each way.
         debug: log at level DEBUG, whatever `log_level` says.
         driver: where the transport runs: "loop" (on the event loop's own thread: lowest latency), "thread" (on one I/O
@@ -401,8 +401,8 @@ class ServerConfig(_Config):
         connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on. Below the idle timeouts of
             both ends, or it keeps nothing alive.
         datagram_overflow: what `send()` does when the outgoing queue is full: "drop_oldest" evicts the oldest entry of
-            priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue always drops its
-            oldest entry and counts it.
+            priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue
+            always drops its oldest entry and counts it.
         datagram_queue_size: entries that wait for sending, and for receiving, per session; besides 4 MiB each way.
         debug: log at level DEBUG, whatever `log_level` says.
         driver: where the transport runs: "loop" (on the event loop's own thread: lowest latency), "thread" (on one I/O
