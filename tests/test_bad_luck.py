@@ -272,6 +272,6 @@ async def test_reading_from_a_silent_peer(certificate: DevCertificate, server: S
 async def test_sending_none(pair: Pair) -> None:
     near, _far = await pair.bidi()
     with pytest.raises(TypeError):
-        await near.write(None)  # type: ignore[arg-type]
+        await near.write(None)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError):
-        await pair.client.datagrams.send(None)  # type: ignore[arg-type]
+        await pair.client.datagrams.send(None)  # type: ignore[arg-type]  # wrong on purpose

@@ -66,8 +66,8 @@ async def test_a_cancelled_read_loses_no_bytes(pair: Pair) -> None:
     while len(received) < len(payload):
         size = min(random_.randint(1, 5000), len(payload) - len(received))
         reads: list[Callable[[], Awaitable[bytes]]] = [
-            lambda size=size: far.readexactly(size),  # type: ignore[misc]
-            lambda size=size: far.read(size),  # type: ignore[misc]
+            lambda size=size: far.readexactly(size),  # type: ignore[misc]  # mypy cannot infer a default of a lambda
+            lambda size=size: far.read(size),  # type: ignore[misc]  # mypy cannot infer a default of a lambda
             lambda: far.readuntil(b"\x07"),
         ]
         try:

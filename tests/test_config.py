@@ -64,7 +64,7 @@ def logger() -> Iterator[logging.Logger]:
 
 
 def test_headers_become_lower_case_text_and_get_a_user_agent() -> None:
-    config = ClientConfig(headers={"X-Number": 5})  # type: ignore[dict-item]
+    config = ClientConfig(headers={"X-Number": 5})  # type: ignore[dict-item]  # wrong on purpose
     assert config.headers == {"x-number": "5", "user-agent": f"pywebtransport/{__version__}"}
 
 
@@ -86,7 +86,7 @@ def test_certificate_hashes_are_taken_as_bytes_and_hex() -> None:
     with_colons = digest.hex(":").upper()
     hashes: list[Any] = [digest, digest.hex(), with_colons, bytearray(digest)]
     assert ClientConfig(server_certificate_hashes=hashes).server_certificate_hashes == [digest] * 4
-    assert ClientConfig(server_certificate_hashes=None).server_certificate_hashes == []  # type: ignore[arg-type]
+    assert ClientConfig(server_certificate_hashes=None).server_certificate_hashes == []  # type: ignore[arg-type]  # wrong on purpose
 
 
 @pytest.mark.parametrize("value", [b"short", "zz", "ab" * 31, 5, None])
@@ -97,7 +97,7 @@ def test_certificate_hash_of_wrong_form_is_refused(value: Any) -> None:
 
 def test_single_hash_instead_of_a_list_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="list"):
-        ClientConfig(server_certificate_hashes="ab" * 32)  # type: ignore[arg-type]
+        ClientConfig(server_certificate_hashes="ab" * 32)  # type: ignore[arg-type]  # wrong on purpose
 
 
 # --- validation ---

@@ -76,9 +76,9 @@ async def test_an_oversize_datagram_is_refused(pair: Pair) -> None:
 @pytest.mark.parametrize("data", [None, 3])
 async def test_other_types_are_a_type_error(pair: Pair, data: object) -> None:
     with pytest.raises(TypeError):
-        await pair.client.datagrams.send(data)  # type: ignore[arg-type]
+        await pair.client.datagrams.send(data)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError):
-        await pair.client.datagrams.try_send(data)  # type: ignore[arg-type]
+        await pair.client.datagrams.try_send(data)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(TypeError):
         await pair.client.datagrams.send_multiple([b"a", data])  # type: ignore[list-item]
     assert pair.client.datagrams.datagrams_sent == 0

@@ -77,13 +77,13 @@ async def test_foreign_objects_are_swept() -> None:
 
     async with ConnectionManager(connection_cleanup_interval=0.01) as manager:
         closed, idle = Foreign(), Foreign()
-        await manager.add_connection(closed)  # type: ignore[arg-type]
+        await manager.add_connection(closed)  # type: ignore[arg-type]  # wrong on purpose
         closed.is_closed = True
         async with asyncio.timeout(SECONDS):
             while len(manager):
                 await asyncio.sleep(0.01)
         idle.last_activity_time = 1.0
-        await manager.add_connection(idle)  # type: ignore[arg-type]
+        await manager.add_connection(idle)  # type: ignore[arg-type]  # wrong on purpose
         assert await manager.cleanup_closed_resources() == 1
         assert idle.closes == 1
 

@@ -27,7 +27,7 @@ async def test_every_kind_of_data_arrives(pair: Pair) -> None:
 async def test_other_types_are_a_type_error(pair: Pair, data: object) -> None:
     near, _far = await pair.uni()
     with pytest.raises(TypeError):
-        await near.write(data=data)  # type: ignore[arg-type]
+        await near.write(data=data)  # type: ignore[arg-type]  # wrong on purpose
     assert near.is_writable
 
 

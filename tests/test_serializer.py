@@ -241,7 +241,7 @@ def test_protobuf_needs_a_message_class(cls: Any) -> None:
 
 @pytest.mark.parametrize(
     ("module", "make"),
-    [("msgpack", MsgPackSerializer), ("google.protobuf.message", lambda: ProtobufSerializer(int))],  # type: ignore[arg-type]
+    [("msgpack", MsgPackSerializer), ("google.protobuf.message", lambda: ProtobufSerializer(int))],  # type: ignore[arg-type]  # wrong on purpose
 )
 def test_missing_package_is_a_configuration_error(monkeypatch: pytest.MonkeyPatch, module: str, make: Any) -> None:
     monkeypatch.setitem(sys.modules, module, None)

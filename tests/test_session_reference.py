@@ -90,7 +90,7 @@ def test_member(row: list[str]) -> None:
     elif kind == "property":
         member = inspect.getattr_static(cls, name)
         assert isinstance(member, property)
-        assert inspect.signature(member.fget).return_annotation == declared  # type: ignore[arg-type]
+        assert inspect.signature(member.fget).return_annotation == declared  # type: ignore[arg-type]  # wrong on purpose
     else:
         member = getattr(cls, name)
         assert inspect.iscoroutinefunction(member) == (kind == "coroutine")
@@ -113,7 +113,7 @@ def test_snapshots_are_immutable_and_statistics_are_not() -> None:
         receive_credit_available=1,
     )
     with pytest.raises(dataclasses.FrozenInstanceError):
-        snapshot.state = SessionState.CLOSED  # type: ignore[misc]
+        snapshot.state = SessionState.CLOSED  # type: ignore[misc]  # mypy cannot infer a default of a lambda
     assert snapshot.issues == []
 
 

@@ -162,8 +162,8 @@ async def demo_page_shows_what_it_does(page: Page, server: DemoServer) -> None:
     }.items():
         await page.evaluate(f"document.querySelector('[data-action={action}]').click(); undefined")
         await _shown(page, "log", words)
-    await asyncio.sleep(2)  # a few round trips for the line
     if folder := os.environ.get("SCREENSHOTS"):
+        await asyncio.sleep(2)  # for the looks: a few round trips for the line
         await page.screenshot(Path(folder) / f"{type(page).__name__.strip('_')}.png")
     assert page.errors == []
     await page.evaluate("document.getElementById('connect').click(); undefined")

@@ -197,7 +197,8 @@ impl SendStream {
 
     fn abort(&self, code: Code, state: SendState, end: StreamEnd) {
         let mut queue = self.queue.lock();
-        if queue.state >= SendState::Acknowledged || (queue.state == SendState::Sent && state == SendState::Closed) {
+        // With data and FIN at QUIC the pump waits for the acknowledgement only: there is nothing left to take back.
+        if queue.state >= SendState::Sent {
             return;
         }
         let dropped = queue.clear();
