@@ -20,12 +20,16 @@ pub mod kind {
     pub const DRAIN: u64 = 0x78ae;
     /// WT_MAX_DATA.
     pub const MAX_DATA: u64 = 0x190b_4d3d;
+    /// WT_MAX_STREAM_DATA of WebTransport over HTTP/2: prohibited here.
+    pub const MAX_STREAM_DATA: u64 = 0x190b_4d3e;
     /// WT_MAX_STREAMS for bidirectional streams.
     pub const MAX_STREAMS_BIDI: u64 = 0x190b_4d3f;
     /// WT_MAX_STREAMS for unidirectional streams.
     pub const MAX_STREAMS_UNI: u64 = 0x190b_4d40;
     /// WT_DATA_BLOCKED.
     pub const DATA_BLOCKED: u64 = 0x190b_4d41;
+    /// WT_STREAM_DATA_BLOCKED of WebTransport over HTTP/2: prohibited here.
+    pub const STREAM_DATA_BLOCKED: u64 = 0x190b_4d42;
     /// WT_STREAMS_BLOCKED for bidirectional streams.
     pub const STREAMS_BLOCKED_BIDI: u64 = 0x190b_4d43;
     /// WT_STREAMS_BLOCKED for unidirectional streams.
@@ -93,15 +97,20 @@ impl Capsule {
 #[derive(Debug, Default)]
 pub struct CapsuleParser {
     reader: Reader,
+    /// Whether the capsules of flow control mean anything.
+    flow_control: bool,
     /// WT_CLOSE_SESSION was read: nothing may follow.
     closed: bool,
     failed: Option<StreamError>,
 }
 
 impl CapsuleParser {
-    /// A parser at the start of the capsule stream.
-    pub fn new() -> Self {
-        CapsuleParser::default()
+    /// A parser at the start of the capsule stream. §5.1: without flow control its capsules MUST be ignored.
+    pub fn new(flow_control: bool) -> Self {
+        CapsuleParser {
+            flow_control,
+            ..CapsuleParser::default()
+        }
     }
 
     /// Takes a piece of a DATA payload. A capsule may span frames, a frame may hold several capsules.
@@ -115,7 +124,8 @@ impl CapsuleParser {
     ///
     /// # Errors
     ///
-    /// H3_MESSAGE_ERROR for a capsule with a bad layout and for bytes after WT_CLOSE_SESSION.
+    /// H3_MESSAGE_ERROR for a capsule with a bad layout and for bytes after WT_CLOSE_SESSION; WT_FLOW_CONTROL_ERROR for a
+    /// prohibited one.
     #[expect(clippy::should_implement_trait, reason = "it can fail, and `None` is not the end")]
     pub fn next(&mut self) -> Result<Option<Capsule>, StreamError> {
         if let Some(error) = self.failed {
@@ -125,8 +135,9 @@ impl CapsuleParser {
             // §6: stream data after WT_CLOSE_SESSION: the stream MUST be reset with H3_MESSAGE_ERROR.
             Err(malformed("bytes after WT_CLOSE_SESSION"))
         } else {
+            let flow_control = self.flow_control;
             self.reader
-                .next(plan)
+                .next(|kind, length| plan(kind, length, flow_control))
                 .and_then(|payload| payload.map(decode).transpose())
         };
         match &result {
@@ -191,8 +202,14 @@ fn encode_limit(kind: u64, limit: u64, out: &mut BytesMut) {
 }
 
 /// Decides about a capsule by its header alone.
-fn plan(kind: u64, length: u64) -> Result<Plan, StreamError> {
+fn plan(kind: u64, length: u64, flow_control: bool) -> Result<Plan, StreamError> {
     match kind {
+        kind::MAX_DATA..=kind::STREAMS_BLOCKED_UNI if !flow_control => Ok(Plan::Skip),
+        // §5.4: these are prohibited over HTTP/3 and MUST be a session error.
+        kind::MAX_STREAM_DATA | kind::STREAM_DATA_BLOCKED => Err(StreamError {
+            code: Code::WT_FLOW_CONTROL_ERROR,
+            reason: "flow control of single streams, which QUIC does",
+        }),
         kind::CLOSE if !(4..=4 + MAX_REASON as u64).contains(&length) => {
             // §6: a longer message: the receiver MUST reset with H3_MESSAGE_ERROR.
             Err(malformed("WT_CLOSE_SESSION with a bad length"))
@@ -219,9 +236,7 @@ fn plan(kind: u64, length: u64) -> Result<Plan, StreamError> {
         | kind::DATA_BLOCKED
         | kind::STREAMS_BLOCKED_BIDI
         | kind::STREAMS_BLOCKED_UNI => Ok(Plan::Whole),
-        // RFC 9297 3.2: unknown capsules MUST be skipped silently. WT_MAX_STREAM_DATA (0x190b4d3e) and
-        // WT_STREAM_DATA_BLOCKED (0x190b4d42) are among them: a session error once flow control is on (§5.4), to be
-        // ignored while it is off (§5.1).
+        // RFC 9297 3.2: unknown capsules MUST be skipped silently.
         _ => Ok(Plan::Skip),
     }
 }

@@ -16,6 +16,7 @@
 //! | what the two sides announced, and what follows | [`settings`], [`dialect`] |
 //! | framing | [`frame`], [`capsule`], [`stream_header`], [`datagram`] |
 //! | the peer's control and QPACK streams | [`control`] |
+//! | credit for streams and bytes of a session | [`flow_control`] |
 //! | one CONNECT stream as a state machine | [`session`] |
 //! | the sessions of a connection, early streams and datagrams | [`registry`] |
 //!
@@ -29,6 +30,7 @@ pub mod datagram;
 pub mod dialect;
 pub mod error;
 pub mod error_code;
+pub mod flow_control;
 pub mod frame;
 pub mod headers;
 pub mod registry;

@@ -37,8 +37,7 @@
 //! session after `Finished` only when both are empty. A session that is `Closing` or `Closed` without `Finished` waits
 //! for the peer: bound that wait and call [`Session::handle_close_timeout`].
 //!
-//! Flow control (§5) is to come in a file of its own; until then its capsules are ignored, as §5.1 wants it while flow
-//! control is not negotiated.
+//! Flow control is kept in `flow_control`, shared by the session's streams: this file only passes its capsules on.
 
 use std::collections::VecDeque;
 
@@ -65,6 +64,7 @@ pub struct Session {
     id: u64,
     role: Role,
     max_field_section: u64,
+    flow_control: bool,
     state: State,
     verdict: Option<CloseInfo>,
     recv: RecvHalf,
@@ -128,12 +128,13 @@ impl Session {
             id,
             role,
             max_field_section,
+            flow_control: false,
             state: State::Connecting,
             verdict: None,
             recv: RecvHalf::Headers,
             send: SendHalf::Open,
             frames: FrameParser::new(FrameContext::Request).with_headers_limit(max_field_section),
-            capsules: CapsuleParser::new(),
+            capsules: CapsuleParser::new(false),
             held: BytesMut::new(),
             draft02_request: false,
             stopped: None,
@@ -143,6 +144,13 @@ impl Session {
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
+    }
+
+    /// Reads the capsules of flow control, which both sides announced. Say so before the first input.
+    pub fn with_flow_control(mut self) -> Self {
+        self.flow_control = true;
+        self.capsules = CapsuleParser::new(true);
+        self
     }
 
     // Input from the stream and the connection.
@@ -372,6 +380,15 @@ impl Session {
         self.send_capsule(&payload);
     }
 
+    /// Sends a capsule of flow control. Before the session is established, and after its end, it does nothing.
+    pub fn send_flow_control(&mut self, capsule: &Capsule) {
+        if matches!(self.state, State::Open | State::Draining) {
+            let mut payload = BytesMut::new();
+            capsule.encode(&mut payload);
+            self.send_capsule(&payload);
+        }
+    }
+
     // Output.
 
     /// The next thing to know.
@@ -501,11 +518,10 @@ impl Session {
                 }
                 Capsule::Drain => self.handle_drain(),
                 Capsule::Datagram(payload) => self.events.push_back(SessionEvent::Datagram(payload)),
-                // §5.1: MUST be ignored while flow control is not negotiated.
                 Capsule::MaxData(_)
                 | Capsule::MaxStreams { .. }
                 | Capsule::DataBlocked(_)
-                | Capsule::StreamsBlocked { .. } => {}
+                | Capsule::StreamsBlocked { .. } => self.events.push_back(SessionEvent::FlowControl(capsule)),
             }
         }
         Ok(())
@@ -668,7 +684,7 @@ impl Session {
 
     fn drop_parsers(&mut self) {
         self.frames = FrameParser::new(FrameContext::Request);
-        self.capsules = CapsuleParser::new();
+        self.capsules = CapsuleParser::new(self.flow_control);
         self.held = BytesMut::new();
     }
 

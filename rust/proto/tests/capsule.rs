@@ -11,7 +11,7 @@ use wt_proto::error_code::Code;
 
 /// All capsules, then the error or the end.
 fn read(pieces: Vec<Bytes>) -> (Vec<Capsule>, Result<(), StreamError>) {
-    let mut parser = CapsuleParser::new();
+    let mut parser = CapsuleParser::new(true);
     let mut capsules = Vec::new();
     for piece in pieces {
         parser.push(piece);
@@ -84,14 +84,31 @@ fn non_minimal_integers_are_accepted() {
 fn unknown_capsules_are_skipped_silently() {
     let grease = tlv(0x29 * 3 + 0x17, &[0xaa; 300]);
     let old = tlv(0xff37a2, &[]);
-    let forbidden = tlv(0x190b_4d3e, b"whatever");
-    let bytes = [grease.clone(), old, forbidden, hex("80 00 78 ae 00"), grease].concat();
+    let bytes = [grease.clone(), old, hex("80 00 78 ae 00"), grease].concat();
     assert_eq!(whole(&bytes), (vec![Capsule::Drain], Ok(())));
 }
 
 #[test]
+fn flow_control_of_single_streams_is_prohibited() {
+    for kind in [0x190b_4d3e, 0x190b_4d42] {
+        let error = whole(&tlv(kind, &varint(7))).1.expect_err("must be refused");
+        assert_eq!(error.code, Code::WT_FLOW_CONTROL_ERROR);
+    }
+}
+
+#[test]
+fn without_flow_control_its_capsules_are_skipped_whatever_they_hold() {
+    let mut parser = CapsuleParser::new(false);
+    for kind in 0x190b_4d3d..=0x190b_4d44 {
+        parser.push(tlv(kind, &[0xff; 100]).into());
+        assert_eq!(parser.next(), Ok(None), "{kind:#x}");
+    }
+    assert_eq!(parser.finish(), Ok(()));
+}
+
+#[test]
 fn a_huge_unknown_capsule_is_skipped_without_waiting_for_it() {
-    let mut parser = CapsuleParser::new();
+    let mut parser = CapsuleParser::new(true);
     parser.push([varint(0x1234), varint((1 << 62) - 1)].concat().into());
     for _ in 0..1000 {
         parser.push(Bytes::from_static(&[0; 1000]));

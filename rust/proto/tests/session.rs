@@ -4,7 +4,7 @@ mod common;
 
 use bytes::Bytes;
 use common::{MAX_SECTION, data, encoded, events, headers, hex, request, tlv, transmits};
-use wt_proto::capsule;
+use wt_proto::capsule::{self, Capsule};
 use wt_proto::dialect::Dialect;
 use wt_proto::error::ConnectionError;
 use wt_proto::error_code::{Code, to_http};
@@ -487,6 +487,41 @@ fn flow_control_capsules_are_ignored_while_it_is_off() {
         &data(&hex("99 0b 4d 3d 01 00 99 0b 4d 3f 01 00 99 0b 4d 3e 01 00")),
     );
     assert_eq!((events(&mut session), session.state()), (vec![], State::Open));
+}
+
+#[test]
+fn flow_control_capsules_are_passed_on_while_it_is_on() {
+    let mut session = Session::client(0, &request(Dialect::D15), MAX_SECTION).with_flow_control();
+    feed(&mut session, &response_frame(200));
+    events(&mut session);
+    feed(&mut session, &data(&hex("99 0b 4d 3d 01 07 99 0b 4d 40 01 09")));
+    assert_eq!(
+        events(&mut session),
+        [
+            SessionEvent::FlowControl(Capsule::MaxData(7)),
+            SessionEvent::FlowControl(Capsule::MaxStreams { bidi: false, limit: 9 }),
+        ]
+    );
+    // Prohibited whenever flow control is on (§5.4).
+    feed(&mut session, &data(&hex("99 0b 4d 3e 01 00")));
+    assert!(transmits(&mut session).contains(&Transmit::Reset(Code::WT_FLOW_CONTROL_ERROR)));
+    assert_eq!(session.state(), State::Closed);
+}
+
+#[test]
+fn flow_control_is_sent_while_the_session_is_established_only() {
+    let mut session = Session::client(0, &request(Dialect::D15), MAX_SECTION).with_flow_control();
+    transmits(&mut session);
+    session.send_flow_control(&Capsule::MaxData(7));
+    assert_eq!(transmits(&mut session), []);
+    feed(&mut session, &response_frame(200));
+    session.send_flow_control(&Capsule::MaxData(7));
+    let bytes = data(&hex("99 0b 4d 3d 01 07"));
+    assert_eq!(transmits(&mut session), [Transmit::Data(bytes.into())]);
+    session.close(0, "");
+    transmits(&mut session);
+    session.send_flow_control(&Capsule::MaxData(8));
+    assert_eq!(transmits(&mut session), []);
 }
 
 // This side ends it.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 #[cfg(doc)]
 use super::Session;
+use crate::capsule::Capsule;
 use crate::error::StreamError;
 use crate::error_code::Code;
 use crate::headers::{ConnectRequest, Response};
@@ -85,6 +86,9 @@ pub enum SessionEvent {
     Draining,
     /// A datagram that came as a capsule.
     Datagram(Bytes),
+    /// A capsule of flow control, when that is on: give it to the session's `FlowControl`, and end the session with
+    /// [`Session::abort`] when that objects.
+    FlowControl(Capsule),
     /// The session ended; reset and stop its streams with WT_SESSION_GONE. Exactly once; it may come without a request
     /// before it, when that was malformed.
     Closed(CloseInfo),
