@@ -9,6 +9,8 @@ VENV    := .venv
 BIN     := $(VENV)/bin
 TARGET  := $(or $(CARGO_TARGET_DIR),target)
 WHEELS  := $(TARGET)/wheels/$(PROFILE)
+# What the tests of the last run did, for `make conformance`.
+RESULTS := $(TARGET)/test-results
 DENY    := $(or $(shell command -v cargo-deny 2>/dev/null),$(wildcard $(TARGET)/tools/bin/cargo-deny))
 RUST    := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -name '*.so' -not -name '*.pyc')
@@ -17,12 +19,13 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := $(if $(BROWSER),not stress,not browser and not stress)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser stress build develop format lint layers bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser conformance stress build develop format lint layers bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
 	@echo "make serve     the echo server and its page for a browser"
 	@echo "make test      Rust and Python tests (BROWSER=1: with Chromium and Firefox)"
+	@echo "make conformance  after make test: each rule of docs/conformance has its proof"
 	@echo "make develop   an editable install for working on the Python code (Cargo profile fast)"
 	@echo "make format    let the formatters rewrite the sources"
 	@echo "make lint      formatting, clippy, ruff, mypy, stubtest, layer rules, cargo deny if installed"
@@ -41,10 +44,15 @@ test: test-rust test-python
 
 # The binding has no Rust tests of its own, tests/ covers it; and linking one would need Python's development files.
 test-rust: | tools
-	cargo test --workspace --exclude wt-py --locked --no-fail-fast
+	@mkdir -p "$(RESULTS)" && rm -f "$(RESULTS)"/*.txt
+	bash -o pipefail -c 'cargo test --workspace --exclude wt-py --locked --no-fail-fast 2>&1 | tee "$(RESULTS)/rust.txt"'
 
 test-python: build $(VENV)/.dev
-	$(BIN)/python -m pytest -m "$(SKIP)"
+	@mkdir -p "$(RESULTS)" && rm -f "$(RESULTS)"/*.xml
+	$(BIN)/python -m pytest -m "$(SKIP)" --junitxml="$(RESULTS)/python.xml"
+
+conformance:
+	@.ci/check-conformance "$(RESULTS)"
 
 test-browser: build $(VENV)/.dev
 	$(BIN)/python -m pytest -m browser

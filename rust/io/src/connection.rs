@@ -502,9 +502,12 @@ impl Connection {
     pub(crate) fn handle_control(&self, event: ControlEvent) {
         match event {
             ControlEvent::Settings(settings) => {
-                let _ = self
-                    .negotiated
-                    .set(negotiate(self.role, &self.local_settings, &settings));
+                let negotiated = negotiate(self.role, &self.local_settings, &settings);
+                // Draft-16 section 3.1 requires the transport parameter max_datagram_frame_size as well.
+                let has_datagrams = self.quic.max_datagram_size().is_some();
+                let _ = self.negotiated.set(
+                    negotiated.and_then(|dialect| has_datagrams.then_some(dialect).ok_or(Unsupported::QuicDatagrams)),
+                );
                 let _ = self.peer_settings.set(settings);
                 self.ready.open();
                 self.changed();

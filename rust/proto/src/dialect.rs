@@ -87,6 +87,9 @@ pub enum Unsupported {
     /// No HTTP datagrams.
     #[error("the peer's SETTINGS lack H3_DATAGRAM = 1")]
     Datagrams,
+    /// No datagrams of QUIC, as the layer below finds out.
+    #[error("the peer's transport parameters lack max_datagram_frame_size")]
+    QuicDatagrams,
 }
 
 /// The SETTINGS of this side, with which every known peer can be reached as long as RESET_STREAM_AT is missing.

@@ -28,6 +28,38 @@ fn the_table_of_the_draft() {
 }
 
 #[test]
+fn the_codes_of_the_registries() {
+    for (code, value) in [
+        (Code::H3_DATAGRAM_ERROR, 0x33),
+        (Code::H3_NO_ERROR, 0x100),
+        (Code::H3_GENERAL_PROTOCOL_ERROR, 0x101),
+        (Code::H3_INTERNAL_ERROR, 0x102),
+        (Code::H3_STREAM_CREATION_ERROR, 0x103),
+        (Code::H3_CLOSED_CRITICAL_STREAM, 0x104),
+        (Code::H3_FRAME_UNEXPECTED, 0x105),
+        (Code::H3_FRAME_ERROR, 0x106),
+        (Code::H3_EXCESSIVE_LOAD, 0x107),
+        (Code::H3_ID_ERROR, 0x108),
+        (Code::H3_SETTINGS_ERROR, 0x109),
+        (Code::H3_MISSING_SETTINGS, 0x10a),
+        (Code::H3_REQUEST_REJECTED, 0x10b),
+        (Code::H3_REQUEST_CANCELLED, 0x10c),
+        (Code::H3_REQUEST_INCOMPLETE, 0x10d),
+        (Code::H3_MESSAGE_ERROR, 0x10e),
+        (Code::QPACK_DECOMPRESSION_FAILED, 0x200),
+        (Code::QPACK_ENCODER_STREAM_ERROR, 0x201),
+        (Code::QPACK_DECODER_STREAM_ERROR, 0x202),
+        (Code::WT_BUFFERED_STREAM_REJECTED, 0x3994_bd84),
+        (Code::WT_SESSION_GONE, 0x170d_7b68),
+        (Code::WT_FLOW_CONTROL_ERROR, 0x045d_4487),
+        (Code::WT_ALPN_ERROR, 0x0817_b3dd),
+        (Code::WT_REQUIREMENTS_NOT_MET, 0x212c_0d48),
+    ] {
+        assert_eq!(code.0, value, "{code}");
+    }
+}
+
+#[test]
 fn reserved_and_foreign_codes_have_no_application_code() {
     for code in [
         0x52e4_a40f_a8f9,

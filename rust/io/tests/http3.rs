@@ -1,0 +1,379 @@
+//! The rules of HTTP/3 under the sessions, towards a peer that writes its streams by hand over plain quinn.
+
+mod common;
+
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use common::{Listener, Net, both_drivers, eventually};
+use quinn::rustls::{
+    self,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+use wt_io::{
+    error::ConnectError,
+    proto::{
+        dialect::{Dialect, Unsupported},
+        error_code::Code,
+        headers::ConnectRequest,
+    },
+};
+
+both_drivers!(
+    a_client_requests_nothing_before_the_settings,
+    a_request_waits_for_the_clients_settings,
+    sessions_of_a_client_without_the_required_settings_are_malformed,
+    sessions_of_a_client_without_quic_datagrams_are_malformed,
+    a_server_without_quic_datagrams_is_not_asked_for_sessions,
+    a_session_id_that_cannot_be_ends_the_connection,
+    a_webtransport_signal_inside_a_request_ends_the_connection,
+    a_datagram_that_names_no_request_ends_the_connection,
+    faults_of_the_critical_streams_end_the_connection,
+    streams_of_no_known_kind_are_refused_one_by_one,
+    a_request_stream_of_the_server_ends_the_connection,
+    this_side_opens_its_control_stream_first_and_leaves_the_peers_alone,
+);
+
+/// What draft-15 and later want from a client: 0x2c7cf000, 0x08 and 0x33, each 1.
+const SETTINGS: &[u8] = &[0x00, 0x04, 0x09, 0xac, 0x7c, 0xf0, 0x00, 0x01, 0x08, 0x01, 0x33, 0x01];
+
+/// Long enough for what should not happen, if it did. A test that waits this long in vain passes.
+const A_WHILE: Duration = Duration::from_millis(150);
+
+async fn a_client_requests_nothing_before_the_settings(net: Net) {
+    let server = RawServer::listen(&net, true);
+    let dialer = net.dialer(net.client_config());
+    let (connected, (quic, _control)) = tokio::join!(dialer.connect("127.0.0.1", server.port()), async {
+        let quic = server.accept().await;
+        assert!(in_vain(quic.accept_bi()).await, "no request without SETTINGS");
+        let control = open(&quic, SETTINGS).await;
+        (quic, control)
+    });
+    let connection = connected.expect("connected");
+    assert_eq!(connection.dialect(), Some(Dialect::D15));
+    let _session = dialer.request(&connection, "/");
+    let (_send, mut recv) = quic.accept_bi().await.expect("the request");
+    let first = recv.read_chunk(1, true).await.expect("read").expect("not empty");
+    assert_eq!(first.bytes[0], 0x01, "HEADERS");
+    connection.close(Code::H3_NO_ERROR.0, "");
+}
+
+async fn a_request_waits_for_the_clients_settings(net: Net) {
+    let raw = RawClient::connect(&net, true).await;
+    let (_send, mut recv) = raw.request().await;
+    assert!(in_vain(raw.listener.request()).await, "no request without SETTINGS");
+    let _control = open(&raw.quic, SETTINGS).await;
+    let session = raw.listener.accept().await;
+    let answer = recv.read_chunk(1, true).await.expect("read").expect("not empty");
+    assert_eq!(answer.bytes[0], 0x01, "HEADERS");
+    raw.finish().await;
+    session.closed().await;
+}
+
+async fn sessions_of_a_client_without_the_required_settings_are_malformed(net: Net) {
+    // None at all, and draft-15 without HTTP datagrams.
+    for settings in [
+        &[0x00, 0x04, 0x00][..],
+        &[0x00, 0x04, 0x05, 0xac, 0x7c, 0xf0, 0x00, 0x01],
+    ] {
+        let raw = RawClient::connect(&net, true).await;
+        let _control = open(&raw.quic, settings).await;
+        raw.request_is_reset(Code::H3_MESSAGE_ERROR).await;
+        assert!(raw.quic.close_reason().is_none(), "the connection lives");
+        raw.finish().await;
+    }
+}
+
+async fn sessions_of_a_client_without_quic_datagrams_are_malformed(net: Net) {
+    let raw = RawClient::connect(&net, false).await;
+    let _control = open(&raw.quic, SETTINGS).await;
+    raw.request_is_reset(Code::H3_MESSAGE_ERROR).await;
+    raw.finish().await;
+}
+
+async fn a_server_without_quic_datagrams_is_not_asked_for_sessions(net: Net) {
+    let server = RawServer::listen(&net, false);
+    let dialer = net.dialer(net.client_config());
+    let (connected, ()) = tokio::join!(dialer.connect("127.0.0.1", server.port()), async {
+        let quic = server.accept().await;
+        let _control = open(&quic, SETTINGS).await;
+        quic.closed().await;
+        assert!(quic.accept_bi().await.is_err(), "nothing was asked");
+    });
+    let Err(ConnectError::Unsupported { reason, .. }) = connected else {
+        panic!("must not connect");
+    };
+    assert_eq!(reason, Unsupported::QuicDatagrams.to_string());
+}
+
+async fn a_session_id_that_cannot_be_ends_the_connection(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    open(&raw.quic, &[0x40, 0x54, 0x01]).await;
+    raw.ends_with(Code::H3_ID_ERROR).await;
+
+    let raw = RawClient::ready(&net).await;
+    let (mut send, _recv) = raw.quic.open_bi().await.expect("open");
+    send.write_all(&[0x40, 0x41, 0x02]).await.expect("written");
+    raw.ends_with(Code::H3_ID_ERROR).await;
+}
+
+async fn a_webtransport_signal_inside_a_request_ends_the_connection(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    let (mut send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    send.write_all(&[0x40, 0x41, 0x00]).await.expect("written");
+    raw.ends_with(Code::H3_FRAME_ERROR).await;
+    session.closed().await;
+}
+
+async fn a_datagram_that_names_no_request_ends_the_connection(net: Net) {
+    // Too short for its id, and an id that no stream has.
+    for datagram in [&[0x40][..], &[0xd0, 0, 0, 0, 0, 0, 0, 0]] {
+        let raw = RawClient::ready(&net).await;
+        raw.quic.send_datagram(datagram.to_vec().into()).expect("accepted");
+        raw.ends_with(Code::H3_DATAGRAM_ERROR).await;
+    }
+}
+
+async fn faults_of_the_critical_streams_end_the_connection(net: Net) {
+    for (bytes, finished, code) in [
+        // A second control stream.
+        (&[0x00, 0x04, 0x00][..], false, Code::H3_STREAM_CREATION_ERROR),
+        // A push stream of a client.
+        (&[0x01, 0x00], false, Code::H3_STREAM_CREATION_ERROR),
+        // QPACK streams that end; that insert into, or acknowledge, a table that does not exist.
+        (&[0x02], true, Code::H3_CLOSED_CRITICAL_STREAM),
+        (&[0x03], true, Code::H3_CLOSED_CRITICAL_STREAM),
+        (&[0x02, 0xc0, 0x00], false, Code::QPACK_ENCODER_STREAM_ERROR),
+        (&[0x03, 0x80], false, Code::QPACK_DECODER_STREAM_ERROR),
+    ] {
+        let raw = RawClient::ready(&net).await;
+        let mut stream = open(&raw.quic, bytes).await;
+        if finished {
+            stream.finish().expect("not finished before");
+        }
+        raw.ends_with(code).await;
+    }
+    for (bytes, finished, code) in [
+        // A control stream that does not begin with SETTINGS, that has them twice, that ends.
+        (&[0x00, 0x07, 0x01, 0x00][..], false, Code::H3_MISSING_SETTINGS),
+        (&[0x00, 0x04, 0x00, 0x04, 0x00], false, Code::H3_FRAME_UNEXPECTED),
+        (&[0x00, 0x04, 0x00], true, Code::H3_CLOSED_CRITICAL_STREAM),
+    ] {
+        let raw = RawClient::connect(&net, true).await;
+        let mut stream = open(&raw.quic, bytes).await;
+        if finished {
+            stream.finish().expect("not finished before");
+        }
+        raw.ends_with(code).await;
+    }
+}
+
+async fn streams_of_no_known_kind_are_refused_one_by_one(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    // A reserved type (RFC 9114 section 6.2.3) and an unknown one.
+    for kind in [&[0x21, 1, 2, 3][..], &[0x40, 0x99, 1, 2, 3]] {
+        let stream = open(&raw.quic, kind).await;
+        let code = stream.stopped().await.expect("the connection lives");
+        assert_eq!(code, Some(quinn_code(Code::H3_STREAM_CREATION_ERROR)));
+    }
+    // Streams that end before their type is complete: finished, and reset.
+    open(&raw.quic, &[0x40]).await.finish().expect("not finished before");
+    let mut empty = raw.quic.open_uni().await.expect("open");
+    empty.finish().expect("not finished before");
+    let mut reset = open(&raw.quic, &[0x40]).await;
+    reset.reset(quinn_code(Code::H3_NO_ERROR)).expect("not ended before");
+    // All of it harms nobody, and nothing of it is kept.
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    let connection = session.connection().clone();
+    eventually("no header is awaited", || connection.half_open_streams() == 0).await;
+    raw.finish().await;
+    session.closed().await;
+}
+
+async fn a_request_stream_of_the_server_ends_the_connection(net: Net) {
+    let server = RawServer::listen(&net, true);
+    let dialer = net.dialer(net.client_config());
+    let (connected, (quic, _control)) = tokio::join!(dialer.connect("127.0.0.1", server.port()), async {
+        let quic = server.accept().await;
+        let control = open(&quic, SETTINGS).await;
+        (quic, control)
+    });
+    let connection = connected.expect("connected");
+    let (mut send, _recv) = quic.open_bi().await.expect("open");
+    send.write_all(&[0x01, 0x00]).await.expect("written");
+    assert_eq!(closed_by_peer(&quic).await, quinn_code(Code::H3_STREAM_CREATION_ERROR));
+    connection.lost().await;
+}
+
+async fn this_side_opens_its_control_stream_first_and_leaves_the_peers_alone(net: Net) {
+    let raw = RawClient::connect(&net, true).await;
+    // Before this side has said anything.
+    let mut theirs = raw.quic.accept_uni().await.expect("a stream");
+    let mut preface = [0; 2];
+    theirs.read_exact(&mut preface).await.expect("read");
+    assert_eq!(preface, [0x00, 0x04], "control stream, SETTINGS");
+    let critical = [
+        open(&raw.quic, SETTINGS).await,
+        open(&raw.quic, &[0x02]).await,
+        open(&raw.quic, &[0x03]).await,
+    ];
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    for stream in &critical {
+        assert!(in_vain(stream.stopped()).await, "no STOP_SENDING");
+    }
+    let ended = async { while let Ok(Some(_)) = theirs.read_chunk(1000, true).await {} };
+    assert!(in_vain(ended).await, "the control stream stays open");
+    raw.finish().await;
+    session.closed().await;
+}
+
+/// A client that speaks QUIC and nothing else.
+struct RawClient {
+    listener: Listener,
+    endpoint: quinn::Endpoint,
+    quic: quinn::Connection,
+    control: Option<quinn::SendStream>,
+}
+
+impl RawClient {
+    /// Connected; nothing is sent.
+    async fn connect(net: &Net, datagrams: bool) -> Self {
+        let listener = net.listen(net.server_config()).await;
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate(net)).expect("a certificate");
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("known to the provider")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
+        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+        config.transport_config(transport(datagrams));
+        let endpoint = quinn::Endpoint::client(loopback()).expect("a socket");
+        let quic = endpoint
+            .connect_with(config, listener.address(), "localhost")
+            .expect("a valid name")
+            .await
+            .expect("connected");
+        Self {
+            listener,
+            endpoint,
+            quic,
+            control: None,
+        }
+    }
+
+    /// Connected, with everything that WebTransport wants.
+    async fn ready(net: &Net) -> Self {
+        let mut raw = Self::connect(net, true).await;
+        raw.control = Some(open(&raw.quic, SETTINGS).await);
+        raw
+    }
+
+    async fn request(&self) -> (quinn::SendStream, quinn::RecvStream) {
+        let (mut send, recv) = self.quic.open_bi().await.expect("open");
+        let mut request = BytesMut::new();
+        ConnectRequest::new(Dialect::D15, "localhost", "/", Vec::new()).encode_frame(&mut request);
+        send.write_all(&request).await.expect("written");
+        (send, recv)
+    }
+
+    async fn request_is_reset(&self, code: Code) {
+        let (send, mut recv) = self.request().await;
+        let reset = recv.read_to_end(100).await;
+        let Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(reset))) = reset else {
+            panic!("must be reset: {reset:?}");
+        };
+        assert_eq!(reset, quinn_code(code));
+        let stopped = send.stopped().await.expect("the connection lives");
+        assert_eq!(stopped, Some(quinn_code(code)));
+    }
+
+    /// The server ends the connection with this code.
+    async fn ends_with(self, code: Code) {
+        assert_eq!(closed_by_peer(&self.quic).await, quinn_code(code));
+        self.finish().await;
+    }
+
+    async fn finish(self) {
+        self.quic.close(quinn_code(Code::H3_NO_ERROR), b"");
+        self.endpoint.wait_idle().await;
+        self.listener.close().await;
+    }
+}
+
+/// A server that speaks QUIC and nothing else.
+struct RawServer(quinn::Endpoint);
+
+impl RawServer {
+    fn listen(net: &Net, datagrams: bool) -> Self {
+        let key = PrivateKeyDer::from_pem_slice(net.identity.certificate.key.as_bytes()).expect("PEM");
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .expect("known to the provider")
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate(net)], key)
+            .expect("they belong together");
+        tls.alpn_protocols = vec![b"h3".to_vec()];
+        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS 1.3");
+        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
+        config.transport_config(transport(datagrams));
+        Self(quinn::Endpoint::server(config, loopback()).expect("a socket"))
+    }
+
+    fn port(&self) -> u16 {
+        self.0.local_addr().expect("bound").port()
+    }
+
+    async fn accept(&self) -> quinn::Connection {
+        let incoming = self.0.accept().await.expect("the endpoint is open");
+        incoming.await.expect("connected")
+    }
+}
+
+/// Open a unidirectional stream that begins with `bytes`.
+async fn open(quic: &quinn::Connection, bytes: &[u8]) -> quinn::SendStream {
+    let mut stream = quic.open_uni().await.expect("open");
+    stream.write_all(bytes).await.expect("written");
+    stream
+}
+
+async fn closed_by_peer(quic: &quinn::Connection) -> quinn::VarInt {
+    match quic.closed().await {
+        quinn::ConnectionError::ApplicationClosed(close) => close.error_code,
+        other => panic!("not closed by the peer's HTTP/3: {other}"),
+    }
+}
+
+async fn in_vain(future: impl Future) -> bool {
+    tokio::time::timeout(A_WHILE, future).await.is_err()
+}
+
+fn transport(datagrams: bool) -> Arc<quinn::TransportConfig> {
+    let mut transport = quinn::TransportConfig::default();
+    if !datagrams {
+        // Then max_datagram_frame_size is not announced.
+        transport.datagram_receive_buffer_size(None);
+    }
+    Arc::new(transport)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn certificate(net: &Net) -> CertificateDer<'static> {
+    CertificateDer::from_pem_slice(net.identity.certificate.certificate.as_bytes()).expect("PEM")
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+fn quinn_code(code: Code) -> quinn::VarInt {
+    quinn::VarInt::from_u64(code.0).expect("codes are below 2^62")
+}
