@@ -32,6 +32,7 @@ both_drivers!(
     streams_of_no_known_kind_are_refused_one_by_one,
     a_request_stream_of_the_server_ends_the_connection,
     this_side_opens_its_control_stream_first_and_leaves_the_peers_alone,
+    there_is_credit_for_a_hundred_requests_and_three_streams_of_http3,
 );
 
 /// What draft-15 and later want from a client: 0x2c7cf000, 0x08 and 0x33, each 1.
@@ -228,6 +229,26 @@ async fn this_side_opens_its_control_stream_first_and_leaves_the_peers_alone(net
     assert!(in_vain(ended).await, "the control stream stays open");
     raw.finish().await;
     session.closed().await;
+}
+
+async fn there_is_credit_for_a_hundred_requests_and_three_streams_of_http3(net: Net) {
+    let raw = RawClient::connect(&net, true).await;
+    // All are open at once: none says what it is.
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        let (mut send, recv) = raw.quic.open_bi().await.expect("open");
+        send.write_all(&[0xc0]).await.expect("written");
+        open.push((send, Some(recv)));
+    }
+    for _ in 0..3 {
+        let mut send = raw.quic.open_uni().await.expect("open");
+        // An unknown type, and 1024 bytes with it.
+        send.write_all(&[&[0x40][..], &[0x21; 1023]].concat())
+            .await
+            .expect("written");
+        open.push((send, None));
+    }
+    raw.finish().await;
 }
 
 /// A client that speaks QUIC and nothing else.

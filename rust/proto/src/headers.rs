@@ -133,6 +133,18 @@ impl Response {
         let (pseudo, headers) = Pseudo::split(codec::decode_fields(field_section, max_size)?)?;
         Ok(pseudo.into_response(headers)?)
     }
+
+    /// Checks a response that opens a session, that is, begins a stream of capsules.
+    ///
+    /// # Errors
+    ///
+    /// RFC 9297 3.2: the statuses 204, 205 and 206 and fields that describe content make it malformed.
+    pub(crate) fn check_capsules(&self) -> Result<(), StreamError> {
+        if matches!(self.status, 204..=206) {
+            return Err(malformed("a session accepted with a status for other content"));
+        }
+        check_no_content(&self.headers)
+    }
 }
 
 /// Checks fields that the application wants to send by the rules for received ones.
@@ -153,6 +165,18 @@ pub fn check_fields(headers: &HeaderList) -> Result<(), &'static str> {
 pub(crate) fn set_default(headers: &mut HeaderList, name: &str, value: &str) {
     if find(headers, name).is_none() {
         headers.push((name.to_owned(), value.to_owned()));
+    }
+}
+
+/// RFC 9114 4.2.1: cookie crumbs MUST be put together before they leave HTTP/3.
+fn add(headers: &mut HeaderList, name: String, value: String) {
+    if name == "cookie"
+        && let Some((_, cookies)) = headers.iter_mut().find(|(known, _)| known == "cookie")
+    {
+        cookies.push_str("; ");
+        cookies.push_str(&value);
+    } else {
+        headers.push((name, value));
     }
 }
 
@@ -193,7 +217,7 @@ impl Pseudo {
         for (name, value) in fields {
             if name.first() != Some(&b':') {
                 check_field(&name, &value).map_err(malformed)?;
-                headers.push((text(name), text(value)));
+                add(&mut headers, text(name), text(value));
                 continue;
             }
             // RFC 9114 4.3: pseudo-headers MUST come before all other fields.
@@ -272,6 +296,7 @@ impl Pseudo {
         if scheme != "https" {
             return Err(malformed("WebTransport with a :scheme other than https"));
         }
+        check_no_content(&headers)?;
         Ok(Request::WebTransport(ConnectRequest {
             authority,
             path,
@@ -322,6 +347,14 @@ impl Pseudo {
             .filter(|status| (100..600).contains(status) && *status != 101)
             .ok_or(malformed("response without a valid :status"))?;
         Ok(Response { status, headers })
+    }
+}
+
+/// RFC 9297 3.2: capsules MUST NOT be used with fields that describe content. Transfer-Encoding never passes anyway.
+fn check_no_content(headers: &HeaderList) -> Result<(), StreamError> {
+    match find(headers, "content-length").or(find(headers, "content-type")) {
+        Some(_) => Err(malformed("Content-Length or Content-Type on a stream of capsules")),
+        None => Ok(()),
     }
 }
 

@@ -464,6 +464,7 @@ impl Session {
             // RFC 9114 4.1: interim responses precede the final one and are skipped.
             100..200 => {}
             200..300 => {
+                response.check_capsules()?;
                 self.recv = RecvHalf::Capsules;
                 if let Some(code) = self.stopped {
                     self.end_stopped(code);

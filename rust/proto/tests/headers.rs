@@ -271,6 +271,23 @@ fn names_and_values_are_checked() {
 }
 
 #[test]
+fn a_request_for_a_session_describes_no_content() {
+    assert_malformed(changed(&[("content-length", "0")]));
+    assert_malformed(changed(&[("content-type", "text/plain")]));
+    let other = [(":protocol", "-"), (":method", "POST"), ("content-length", "3")];
+    assert!(changed(&other).is_ok());
+}
+
+#[test]
+fn cookie_crumbs_are_put_together() {
+    let crumbs = [("cookie", "a=1"), ("x", "y"), ("cookie", "b=2"), ("cookie", "c=3")];
+    let Ok(Request::WebTransport(request)) = decode(&[&CONNECT[..], &crumbs].concat()) else {
+        panic!("valid")
+    };
+    assert_eq!(request.headers, headers(&[("cookie", "a=1; b=2; c=3"), ("x", "y")]));
+}
+
+#[test]
 fn values_that_are_no_utf8_lose_nothing() {
     let mut bytes = raw(&CONNECT);
     bytes.extend([0x21, b'a', 0x02, 0xe4, b'x']);

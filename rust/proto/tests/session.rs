@@ -121,11 +121,11 @@ fn interim_responses_are_skipped() {
     let mut session = client();
     feed(
         &mut session,
-        &[response_frame(100), response_frame(103), response_frame(204)].concat(),
+        &[response_frame(100), response_frame(103), response_frame(200)].concat(),
     );
     assert_eq!(
         events(&mut session),
-        [SessionEvent::Established(Response::new(204, HeaderList::new()))]
+        [SessionEvent::Established(Response::new(200, HeaderList::new()))]
     );
     assert_eq!(session.state(), State::Open);
 }
@@ -267,6 +267,26 @@ fn a_malformed_message_never_reaches_the_application() {
     let mut session = client();
     feed(&mut session, &tlv(0x01, &hex("00 00")));
     assert_failed(&mut session, Code::H3_MESSAGE_ERROR);
+}
+
+#[test]
+fn a_response_with_other_content_opens_no_session() {
+    for response in [
+        Response::new(204, HeaderList::new()),
+        Response::new(205, HeaderList::new()),
+        Response::new(206, HeaderList::new()),
+        Response::new(200, headers(&[("content-length", "0")])),
+        Response::new(200, headers(&[("content-type", "text/plain")])),
+    ] {
+        let mut session = client();
+        feed(&mut session, &encoded(|out| response.encode_frame(out)));
+        assert_failed(&mut session, Code::H3_MESSAGE_ERROR);
+    }
+    // A refusal may have content.
+    let mut session = client();
+    let refusal = Response::new(404, headers(&[("content-length", "5"), ("content-type", "text/plain")]));
+    feed(&mut session, &encoded(|out| refusal.encode_frame(out)));
+    assert_eq!(verdict(&mut session).cause, CloseCause::Rejected { status: 404 });
 }
 
 #[test]
