@@ -33,6 +33,7 @@ both_drivers!(
     a_request_stream_of_the_server_ends_the_connection,
     this_side_opens_its_control_stream_first_and_leaves_the_peers_alone,
     there_is_credit_for_a_hundred_requests_and_three_streams_of_http3,
+    a_server_that_closes_says_that_nothing_is_wrong,
 );
 
 /// What draft-15 and later want from a client: 0x2c7cf000, 0x08 and 0x33, each 1.
@@ -248,6 +249,16 @@ async fn there_is_credit_for_a_hundred_requests_and_three_streams_of_http3(net: 
             .expect("written");
         open.push((send, None));
     }
+    raw.finish().await;
+}
+
+async fn a_server_that_closes_says_that_nothing_is_wrong(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    raw.listener.close().await;
+    assert_eq!(closed_by_peer(&raw.quic).await, quinn_code(Code::H3_NO_ERROR));
+    session.closed().await;
     raw.finish().await;
 }
 

@@ -40,8 +40,10 @@ pub mod kind {
 pub enum FrameContext {
     /// The peer's control stream.
     Control,
-    /// A request stream, in either direction.
+    /// A request stream as a server reads it.
     Request,
+    /// A request stream as a client reads it.
+    Response,
 }
 
 /// A frame, or a piece of one.
@@ -172,7 +174,7 @@ fn encode(kind: u64, payload: &[u8], out: &mut BytesMut) {
 
 /// Decides about a frame by its header alone.
 fn plan(context: FrameContext, first: bool, kind: u64, length: u64, headers_limit: u64) -> Result<Plan, Error> {
-    use FrameContext::{Control, Request};
+    use FrameContext::{Control, Request, Response};
     // RFC 9114 6.2.1: any other first frame on the control stream, ignorable ones included, MUST be
     // H3_MISSING_SETTINGS.
     if context == Control && first && kind != kind::SETTINGS {
@@ -182,13 +184,13 @@ fn plan(context: FrameContext, first: bool, kind: u64, length: u64, headers_limi
         ));
     }
     match (context, kind) {
-        (Request, kind::DATA) => Ok(Plan::Pieces),
-        (Request, kind::HEADERS) if length > headers_limit => Err(StreamError {
+        (Request | Response, kind::DATA) => Ok(Plan::Pieces),
+        (Request | Response, kind::HEADERS) if length > headers_limit => Err(StreamError {
             code: Code::H3_EXCESSIVE_LOAD,
             reason: "HEADERS frame larger than the announced limit",
         }
         .into()),
-        (Request, kind::HEADERS) => Ok(Plan::Whole),
+        (Request | Response, kind::HEADERS) => Ok(Plan::Whole),
         // 7.2.4: a second SETTINGS frame MUST be H3_FRAME_UNEXPECTED.
         (Control, kind::SETTINGS) if !first => Err(unexpected("second SETTINGS frame")),
         (Control, kind::SETTINGS | kind::PRIORITY_UPDATE_REQUEST | kind::PRIORITY_UPDATE_PUSH) => {
@@ -208,7 +210,7 @@ fn plan(context: FrameContext, first: bool, kind: u64, length: u64, headers_limi
         (_, kind::WT_STREAM) => Err(malformed("WT_STREAM inside a stream of frames").into()),
         (Control, kind::DATA | kind::HEADERS) => Err(unexpected("message frame on the control stream")),
         (
-            Request,
+            Request | Response,
             kind::SETTINGS
             | kind::GOAWAY
             | kind::MAX_PUSH_ID
@@ -216,8 +218,10 @@ fn plan(context: FrameContext, first: bool, kind: u64, length: u64, headers_limi
             | kind::PRIORITY_UPDATE_REQUEST
             | kind::PRIORITY_UPDATE_PUSH,
         ) => Err(unexpected("control frame on a request stream")),
-        // A client that never sent MAX_PUSH_ID could say H3_ID_ERROR too (7.2.5); this side never sends it.
-        (_, kind::PUSH_PROMISE) => Err(unexpected("PUSH_PROMISE without MAX_PUSH_ID")),
+        // 7.2.5: a push id above the largest that was allowed MUST be H3_ID_ERROR; here none ever is. To a server, and on
+        // the control stream, the frame itself is H3_FRAME_UNEXPECTED.
+        (Response, kind::PUSH_PROMISE) => Err(connection(Code::H3_ID_ERROR, "PUSH_PROMISE without MAX_PUSH_ID")),
+        (_, kind::PUSH_PROMISE) => Err(unexpected("PUSH_PROMISE where none can be")),
         // 7.2.8: frame types of HTTP/2 MUST be H3_FRAME_UNEXPECTED.
         (_, 0x02 | 0x06 | 0x08 | 0x09) => Err(unexpected("frame of HTTP/2")),
         // 9: unknown types MUST be ignored, wherever they stand.

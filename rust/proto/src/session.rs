@@ -133,7 +133,7 @@ impl Session {
             verdict: None,
             recv: RecvHalf::Headers,
             send: SendHalf::Open,
-            frames: FrameParser::new(FrameContext::Request).with_headers_limit(max_field_section),
+            frames: FrameParser::new(frame_context(role)).with_headers_limit(max_field_section),
             capsules: CapsuleParser::new(false),
             held: BytesMut::new(),
             draft02_request: false,
@@ -684,7 +684,7 @@ impl Session {
     }
 
     fn drop_parsers(&mut self) {
-        self.frames = FrameParser::new(FrameContext::Request);
+        self.frames = FrameParser::new(frame_context(self.role));
         self.capsules = CapsuleParser::new(self.flow_control);
         self.held = BytesMut::new();
     }
@@ -695,6 +695,14 @@ impl Session {
             self.is_finished = true;
             self.events.push_back(SessionEvent::Finished);
         }
+    }
+}
+
+/// What this side reads on the CONNECT stream.
+fn frame_context(role: Role) -> FrameContext {
+    match role {
+        Role::Client => FrameContext::Response,
+        Role::Server => FrameContext::Request,
     }
 }
 

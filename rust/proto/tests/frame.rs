@@ -164,6 +164,12 @@ fn frames_on_the_wrong_stream_are_unexpected() {
 }
 
 #[test]
+fn a_promise_to_a_client_has_an_id_that_was_never_allowed() {
+    let promise = read(FrameContext::Response, vec![hex("05 01 00").into()]);
+    assert_eq!(code(promise), Code::H3_ID_ERROR);
+}
+
+#[test]
 fn frames_of_http2_are_unexpected_everywhere() {
     for kind in [0x02, 0x06, 0x08, 0x09] {
         assert_eq!(code(request(&[kind, 0])), Code::H3_FRAME_UNEXPECTED);

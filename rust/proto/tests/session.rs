@@ -350,6 +350,8 @@ fn frames_out_of_order_end_the_connection() {
         (open_server(), request_frame(Dialect::D15), Code::H3_FRAME_UNEXPECTED),
         (open_client(), response_frame(200), Code::H3_FRAME_UNEXPECTED),
         (open_client(), hex("04 00"), Code::H3_FRAME_UNEXPECTED),
+        (open_client(), hex("05 01 00"), Code::H3_ID_ERROR),
+        (open_server(), hex("05 01 00"), Code::H3_FRAME_UNEXPECTED),
         (open_client(), hex("40 41 00"), Code::H3_FRAME_ERROR),
         (client(), tlv(0x01, &hex("01 00 d9")), Code::QPACK_DECOMPRESSION_FAILED),
     ];
