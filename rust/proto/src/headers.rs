@@ -80,7 +80,7 @@ impl ConnectRequest {
             (":path", self.path.as_str()),
             (":protocol", self.protocol.as_str()),
         ];
-        encode(&pseudo, &self.headers, out);
+        encode(&pseudo, &self.headers, true, out);
     }
 
     /// The Origin header.
@@ -121,7 +121,8 @@ impl Response {
     /// Appends the HEADERS frame.
     pub fn encode_frame(&self, out: &mut BytesMut) {
         let status = self.status.to_string();
-        encode(&[(":status", status.as_str())], &self.headers, out);
+        let opens_capsules = matches!(self.status, 200..300);
+        encode(&[(":status", status.as_str())], &self.headers, opens_capsules, out);
     }
 
     /// Decodes and validates a field section of at most `max_size` bytes, counted with 32 per field.
@@ -187,13 +188,19 @@ fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.as_str())
 }
 
-fn encode(pseudo: &[(&str, &str)], headers: &HeaderList, out: &mut BytesMut) {
+/// Appends a HEADERS frame.
+///
+/// RFC 9114 4.2, RFC 9297 3.2: what would make the message malformed MUST NOT be sent, and is left out here whatever the
+/// layers above have let through.
+fn encode(pseudo: &[(&str, &str)], headers: &HeaderList, opens_capsules: bool, out: &mut BytesMut) {
     // RFC 9114 4.2: names MUST be lower-case; the application may not know.
     let lower: Vec<String> = headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let fields = lower
         .iter()
         .zip(headers)
-        .map(|(name, (_, value))| (name.as_str(), value.as_str()));
+        .map(|(name, (_, value))| (name.as_str(), value.as_str()))
+        .filter(|(name, value)| check_field(name.as_bytes(), value.as_bytes()).is_ok())
+        .filter(|(name, _)| !(opens_capsules && describes_content(name)));
     let section = codec::encode_fields(pseudo.iter().copied().chain(fields));
     frame::headers_frame(&section, out);
 }
@@ -350,12 +357,17 @@ impl Pseudo {
     }
 }
 
-/// RFC 9297 3.2: capsules MUST NOT be used with fields that describe content. Transfer-Encoding never passes anyway.
+/// RFC 9297 3.2: capsules MUST NOT be used with fields that describe content.
 fn check_no_content(headers: &HeaderList) -> Result<(), StreamError> {
-    match find(headers, "content-length").or(find(headers, "content-type")) {
-        Some(_) => Err(malformed("Content-Length or Content-Type on a stream of capsules")),
-        None => Ok(()),
+    if headers.iter().any(|(name, _)| describes_content(name)) {
+        return Err(malformed("Content-Length or Content-Type on a stream of capsules"));
     }
+    Ok(())
+}
+
+/// Transfer-Encoding, the third of them, does not exist in HTTP/3.
+fn describes_content(name: &str) -> bool {
+    matches!(name, "content-length" | "content-type")
 }
 
 /// Checks a field that is no pseudo-header.

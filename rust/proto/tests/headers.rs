@@ -271,6 +271,36 @@ fn names_and_values_are_checked() {
 }
 
 #[test]
+fn what_must_not_be_sent_is_left_out() {
+    let fields = [
+        ("X-A", "1"),
+        ("Connection", "close"),
+        ("transfer-encoding", "chunked"),
+        ("te", "gzip"),
+        (":path", "/other"),
+        ("a b", "c"),
+        ("b", "c\r\nd: e"),
+        ("Content-Length", "0"),
+        ("content-type", "text/plain"),
+    ];
+    let request = ConnectRequest::new(Dialect::D15, "a", "/", headers(&fields));
+    let bytes = section(encoded(|out| request.encode_frame(out)));
+    let Ok(Request::WebTransport(read)) = Request::decode(&bytes, MAX_SECTION) else {
+        panic!("valid")
+    };
+    assert_eq!((read.path.as_str(), read.headers), ("/", headers(&[("x-a", "1")])));
+
+    let sent = |status| {
+        let response = Response::new(status, headers(&fields));
+        let bytes = section(encoded(|out| response.encode_frame(out)));
+        Response::decode(&bytes, MAX_SECTION).expect("valid").headers
+    };
+    assert_eq!(sent(200), headers(&[("x-a", "1")]));
+    let content = [("content-length", "0"), ("content-type", "text/plain")];
+    assert_eq!(sent(404), headers(&[&[("x-a", "1")][..], &content].concat()));
+}
+
+#[test]
 fn a_request_for_a_session_describes_no_content() {
     assert_malformed(changed(&[("content-length", "0")]));
     assert_malformed(changed(&[("content-type", "text/plain")]));
