@@ -31,9 +31,8 @@ pub struct Client {
 /// A client's UDP socket, shared by all clients of one loop and driver.
 pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
     let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
-    let socket = endpoint::client_socket().map_err(failed)?;
-    let socket = driver.socket(socket).map_err(failed)?;
-    let endpoint = driver.endpoint(socket, endpoint::config(), None).map_err(failed)?;
+    let socket = endpoint::client_socket(driver).map_err(failed)?;
+    let endpoint = driver.endpoint(socket, None).map_err(failed)?;
     endpoint::remember(&endpoint);
     Ok(endpoint)
 }

@@ -14,7 +14,6 @@ use std::{
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
-    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -372,7 +371,7 @@ impl Connection {
 
     /// Give a stream to its session, keep it for one that is still unknown, or turn it away.
     pub(crate) fn route_stream(&self, session: u64, arrived: Arrived) -> Option<(Arc<Session>, Arrived)> {
-        let route = self.registry.lock().stream(session, arrived, Instant::now());
+        let route = self.registry.lock().stream(session, arrived, self.driver.now());
         match route {
             StreamRoute::Deliver(session, arrived) => return Some((session, arrived)),
             StreamRoute::Buffered => self.early_bell.notify_one(),
@@ -387,7 +386,7 @@ impl Connection {
     /// Give datagrams to their sessions; `batch` is emptied.
     pub(crate) fn route_datagrams(&self, batch: &mut Vec<Bytes>) -> Result<(), ConnectionError> {
         self.touch();
-        let now = Instant::now();
+        let now = self.driver.now();
         let mut run: Vec<Bytes> = Vec::with_capacity(batch.len());
         let mut current: Option<Arc<Session>> = None;
         let mut buffered = false;
@@ -568,14 +567,14 @@ async fn supervise(connection: Arc<Connection>) {
                     Some(at) => {
                         connection
                             .driver
-                            .sleep(at.saturating_duration_since(Instant::now()))
+                            .sleep(at.saturating_duration_since(connection.driver.now()))
                             .await
                     }
                     None => pending().await,
                 }
             };
             let _ = select(connection.early_bell.notified(), timer).await;
-            let expired = connection.registry.lock().expire(Instant::now());
+            let expired = connection.registry.lock().expire(connection.driver.now());
             for arrived in expired {
                 connection.stats.streams_rejected.add(1);
                 reject(arrived, Code::WT_BUFFERED_STREAM_REJECTED);

@@ -287,7 +287,7 @@ impl Session {
         }
         let packet = outgoing.packet(&datagrams.prefix, data);
         // An age that cannot be represented is no age limit.
-        let expires = ttl.and_then(|ttl| Instant::now().checked_add(ttl));
+        let expires = ttl.and_then(|ttl| self.connection().driver().now().checked_add(ttl));
         let sequence = outgoing.next;
         outgoing.next += 1;
         outgoing.len += 1;
@@ -499,7 +499,7 @@ pub(crate) async fn pump(session: Arc<Session>) {
     let mut batch: Vec<Queued> = Vec::new();
     let datagrams = session.datagrams();
     loop {
-        let now = Instant::now();
+        let now = session.connection().driver().now();
         {
             let mut outgoing = datagrams.outgoing.lock();
             for priority in (0..PRIORITIES).rev() {

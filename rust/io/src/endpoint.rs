@@ -7,9 +7,10 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use quinn::AsyncUdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::SOCKET_BUFFER;
+use crate::{config::SOCKET_BUFFER, driver::Driver};
 
 pub use quinn::Endpoint;
 
@@ -57,10 +58,10 @@ pub fn forget_after_fork() {
 }
 
 /// A socket for clients: one for IPv6 and IPv4 where the system has IPv6, else for IPv4 alone.
-pub(crate) fn client_socket() -> io::Result<UdpSocket> {
-    match socket((Ipv6Addr::UNSPECIFIED, 0).into(), true) {
+pub(crate) fn client_socket(driver: &Driver) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    match driver.bind((Ipv6Addr::UNSPECIFIED, 0).into(), true) {
         Ok(socket) => Ok(socket),
-        Err(_) => socket((Ipv4Addr::UNSPECIFIED, 0).into(), false),
+        Err(_) => driver.bind((Ipv4Addr::UNSPECIFIED, 0).into(), false),
     }
 }
 
@@ -75,11 +76,6 @@ pub(crate) fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<UdpSoc
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
     socket.bind(&address.into())?;
     Ok(socket.into())
-}
-
-/// quinn's endpoint settings; one UDP datagram may be as large as the protocol allows.
-pub(crate) fn config() -> quinn::EndpointConfig {
-    quinn::EndpointConfig::default()
 }
 
 /// Resolve a name without blocking: addresses at once, `localhost` by RFC 6761, everything else on a thread of its own.

@@ -334,7 +334,7 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
         let work = {
             let mut queue = stream.queue.lock();
             if !queue.header.is_empty() {
-                header_sent = Some(Instant::now());
+                header_sent = Some(stream.session.connection().driver().now());
                 let header = std::mem::take(&mut queue.header);
                 let mut chunks = vec![header];
                 chunks.append(&mut queue.chunks);
@@ -427,6 +427,8 @@ async fn write(stream: &SendStream, quic: &mut wt_quic::SendStream, mut chunks: 
 /// Without RESET_STREAM_AT a reset may overtake the stream header, and the peer never learns whose stream it was (measured:
 /// 212 of 300 immediate resets; protocol.md 6). So a reset waits until 2 round trips after the header was `sent`.
 fn header_delay(stream: &SendStream, sent: Instant) -> Option<Duration> {
-    let safe = 2 * stream.session.connection().quic().rtt();
-    safe.checked_sub(sent.elapsed()).filter(|delay| !delay.is_zero())
+    let connection = stream.session.connection();
+    let safe = 2 * connection.quic().rtt();
+    let elapsed = connection.driver().now().saturating_duration_since(sent);
+    safe.checked_sub(elapsed).filter(|delay| !delay.is_zero())
 }

@@ -98,7 +98,7 @@ impl Server {
             .map_err(|error| failed(error.to_string()))?;
         let mut last = failed("the name has no address".into());
         for address in prefer_v4(addresses) {
-            let socket = match endpoint::socket(address, address.ip().is_unspecified()) {
+            let socket = match driver.bind(address, address.ip().is_unspecified()) {
                 Ok(socket) => socket,
                 Err(error) => {
                     last = failed(explain(&error));
@@ -106,10 +106,8 @@ impl Server {
                 }
             };
             let failed = |error: std::io::Error| failed(error.to_string());
-            let socket = driver.socket(socket).and_then(ReleasableSocket::new).map_err(failed)?;
-            let endpoint = driver
-                .endpoint(socket.clone(), endpoint::config(), Some(crypto))
-                .map_err(failed)?;
+            let socket = ReleasableSocket::new(socket).map_err(failed)?;
+            let endpoint = driver.endpoint(socket.clone(), Some(crypto)).map_err(failed)?;
             endpoint::remember(&endpoint);
             let address = canonical(endpoint.local_addr().map_err(failed)?);
             let shared = Arc::new(ServerShared {

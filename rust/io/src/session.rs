@@ -7,7 +7,7 @@
 //! what had arrived first; everything else fails with the verdict.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -147,7 +147,8 @@ pub struct Session {
     pub(crate) command_bell: Notify,
     /// Rung by pumps; only a closing session listens.
     pub(crate) flush_bell: Notify,
-    streams: Mutex<HashMap<u64, Entry>>,
+    /// In the order of their ids, so that the end of a session tells them in the same order every time.
+    streams: Mutex<BTreeMap<u64, Entry>>,
     accepted: Mutex<VecDeque<Stream>>,
     /// Nobody will accept any more.
     abandoned: AtomicBool,

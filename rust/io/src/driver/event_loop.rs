@@ -35,7 +35,7 @@ use quinn::{
 use quinn_udp::UdpSocketState;
 use slab::Slab;
 
-use super::{Driver, DriverKind};
+use super::{Driver, DriverKind, Host};
 use crate::bridge::port::Port;
 
 /// How long one drive may run before other callbacks of the loop get their turn. Without a limit one drive ran 24-68 ms
@@ -263,6 +263,8 @@ impl LoopDriver {
 
 #[derive(Debug)]
 struct LoopRuntime(Arc<LoopDriver>);
+
+impl Host for LoopRuntime {}
 
 impl Runtime for LoopRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {

@@ -1,7 +1,9 @@
 //! Who runs the I/O tasks: a thread of its own, or the event loop's thread.
 //!
-//! Everything in this crate asks its [`Driver`] for tasks, timers and sockets and never calls tokio's spawn or timers
-//! itself; that is what makes the two interchangeable. The trait behind it is quinn's own `Runtime`.
+//! Everything in this crate asks its [`Driver`] for tasks, timers, sockets and the time and never calls tokio's spawn or
+//! timers, or the system's clock, itself; that is what makes the two interchangeable, and what lets `tests/sim` put a
+//! simulated network and a virtual clock below the same code. The trait behind it is [`Host`], quinn's own `Runtime` and
+//! what quinn takes from the system without asking it.
 
 pub mod event_loop;
 pub mod thread;
@@ -10,6 +12,7 @@ use std::{
     fmt::Debug,
     future::Future,
     io,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,6 +20,21 @@ use std::{
 };
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
+
+use crate::endpoint;
+
+/// Where a driver's tasks live: quinn's runtime, with its sockets and its randomness.
+pub trait Host: Runtime {
+    /// A UDP socket bound to `address`; `dual_stack` lets an IPv6 socket carry IPv4 too.
+    fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.wrap_udp_socket(endpoint::socket(address, dual_stack)?)
+    }
+
+    /// What an endpoint's random choices start from; None: the system's entropy.
+    fn rng_seed(&self) -> Option<[u8; 32]> {
+        None
+    }
+}
 
 /// The two ways of running I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,12 +60,18 @@ impl DriverKind {
 #[derive(Debug, Clone)]
 pub struct Driver {
     kind: DriverKind,
-    runtime: Arc<dyn Runtime>,
+    host: Arc<dyn Host>,
 }
 
 impl Driver {
-    pub(crate) fn new(kind: DriverKind, runtime: Arc<dyn Runtime>) -> Self {
-        Self { kind, runtime }
+    pub(crate) fn new(kind: DriverKind, host: Arc<dyn Host>) -> Self {
+        Self { kind, host }
+    }
+
+    /// A driver on a host of the caller's making, for simulations. As with the I/O thread, the tasks are none of the event
+    /// loop's business.
+    pub fn on(host: Arc<dyn Host>) -> Self {
+        Self::new(DriverKind::Thread, host)
     }
 
     /// Which of the two this is.
@@ -57,12 +81,17 @@ impl Driver {
 
     /// Run a future to its end in the background.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
-        self.runtime.spawn(Box::pin(future));
+        self.host.spawn(Box::pin(future));
+    }
+
+    /// The time by the clock that the timers go by.
+    pub fn now(&self) -> Instant {
+        self.host.now()
     }
 
     /// A timer that fires once, `after` from now.
     pub fn sleep(&self, after: Duration) -> Sleep {
-        Sleep(self.runtime.new_timer(Instant::now() + after))
+        Sleep(self.host.new_timer(self.now() + after))
     }
 
     /// `future`, or None when it takes longer than `limit`.
@@ -73,19 +102,21 @@ impl Driver {
         }
     }
 
-    /// `socket`, watched by this driver.
-    pub(crate) fn socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        self.runtime.wrap_udp_socket(socket)
+    /// A socket bound to `address`, watched by this driver.
+    pub(crate) fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+        self.host.bind(address, dual_stack)
     }
 
     /// A quinn endpoint on `socket`, driven by this driver.
     pub(crate) fn endpoint(
         &self,
         socket: Arc<dyn AsyncUdpSocket>,
-        config: quinn::EndpointConfig,
         server: Option<quinn::ServerConfig>,
     ) -> io::Result<quinn::Endpoint> {
-        quinn::Endpoint::new_with_abstract_socket(config, server, socket, self.runtime.clone())
+        // quinn's own defaults otherwise; one UDP datagram may be as large as the protocol allows.
+        let mut config = quinn::EndpointConfig::default();
+        config.rng_seed(self.host.rng_seed());
+        quinn::Endpoint::new_with_abstract_socket(config, server, socket, self.host.clone())
     }
 }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
 use tokio::{runtime::Handle, sync::oneshot};
 
-use super::{Driver, DriverKind};
+use super::{Driver, DriverKind, Host};
 
 /// The name that the thread shows in `top -H`, `py-spy` and core dumps.
 pub const THREAD_NAME: &str = "pywebtransport-io";
@@ -91,6 +91,8 @@ impl IoThread {
 /// quinn's runtime, usable from threads outside tokio's context.
 #[derive(Debug)]
 struct ThreadRuntime(Handle);
+
+impl Host for ThreadRuntime {}
 
 impl Runtime for ThreadRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
