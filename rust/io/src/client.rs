@@ -15,8 +15,9 @@ use crate::{
     tls,
 };
 
-/// Sessions that a client's SETTINGS allow on a connection: one, because WebTransport flow control is off (draft-16 section 5).
-const MAX_SESSIONS: u64 = 1;
+/// Sessions that a client puts on one connection with flow control; the next one gets a connection of its own. QUIC's
+/// congestion control sees them as one flow, and one lost packet can hold up what is behind it in all of them.
+const MAX_SESSIONS: u64 = 64;
 
 /// A client configuration, parsed once, with the socket of its driver.
 #[derive(Debug)]

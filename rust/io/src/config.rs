@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
+use wt_proto::{dialect::Role, flow_control::Policy};
 
 /// Bytes of datagrams that may wait in one session, each way. 4 MiB is 3 600 full-sized datagrams, about 30 ms at 1 Gbit/s.
 pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
@@ -36,6 +37,13 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 
 /// Unidirectional streams that HTTP/3 itself needs from the peer: control, QPACK encoder, QPACK decoder (RFC 9114 6.2).
 const HTTP3_UNI_STREAMS: u64 = 3;
+
+/// CONNECT requests that QUIC lets a client open beyond the sessions it has: the next session, and requests that wait for an
+/// answer. Each costs quinn an entry, so it is not `max_sessions`.
+const SPARE_REQUESTS: u64 = 16;
+
+/// What the CONNECT streams of a connection may hold unread besides the sessions' data: capsules and header sections.
+const CONNECT_WINDOW: u64 = 256 << 10;
 
 /// Streams whose header has not arrived yet, per connection.
 pub const MAX_HALF_OPEN_STREAMS: usize = 256;
@@ -123,6 +131,10 @@ pub struct CommonConfig {
     pub initial_max_streams_bidi: u64,
     /// Limit on concurrent unidirectional streams of the peer; 0: `max_incoming_streams`.
     pub initial_max_streams_uni: u64,
+    /// Bidirectional streams granted at a time, with flow control.
+    pub stream_increment_bidi: u64,
+    /// Unidirectional streams granted at a time, with flow control.
+    pub stream_increment_uni: u64,
     /// Streams of the peer that may be open at once, per kind, when no session limit is set.
     pub max_incoming_streams: u64,
     /// Early streams and datagrams per unknown session.
@@ -161,6 +173,14 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Sessions at once on one connection that flow control or an older dialect allows.
     pub max_sessions: u64,
+}
+
+/// Limits of a QUIC connection that carries sessions with flow control.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QuicLimits {
+    pub(crate) streams_bidi: VarInt,
+    pub(crate) streams_uni: VarInt,
+    pub(crate) window: VarInt,
 }
 
 /// Which side a transport configuration is for: only clients open CONNECT streams.
@@ -206,6 +226,44 @@ impl CommonConfig {
             window.min(self.initial_max_data)
         } else {
             window
+        }
+    }
+
+    /// How sessions with flow control grant: each begins with the configured limits, or with QUIC's where none is set.
+    pub(crate) fn flow_control(&self) -> Policy {
+        let or_default = |limit: u64| if limit == 0 { self.max_incoming_streams } else { limit };
+        Policy {
+            window: self.window_size,
+            max_window: if self.window_auto_scale { CONNECTION_WINDOW } else { 0 },
+            unseen: self.stream_window(),
+            streams_bidi: or_default(self.initial_max_streams_bidi),
+            streams_uni: or_default(self.initial_max_streams_uni),
+            increment_bidi: self.stream_increment_bidi,
+            increment_uni: self.stream_increment_uni,
+        }
+    }
+
+    /// What QUIC must let through for so many sessions with flow control, whose windows have this sum.
+    pub(crate) fn quic_limits(&self, role: Role, sessions: u64, windows: u64) -> QuicLimits {
+        let Policy {
+            streams_bidi,
+            streams_uni,
+            ..
+        } = self.flow_control();
+        // quinn announces new credit in steps of an eighth of the limit; the session's limit must be the one that holds.
+        let sum = |each: u64| {
+            let sum = each.saturating_mul(sessions.max(1));
+            sum.saturating_add(sum / 8 + 1)
+        };
+        let requests = match role {
+            Role::Server => sessions + SPARE_REQUESTS,
+            Role::Client => 0,
+        };
+        let varint = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
+        QuicLimits {
+            streams_bidi: varint(sum(streams_bidi).saturating_add(requests)),
+            streams_uni: varint(sum(streams_uni).saturating_add(HTTP3_UNI_STREAMS)),
+            window: varint(windows.max(self.window_size).saturating_add(CONNECT_WINDOW)),
         }
     }
 

@@ -14,6 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use wt_proto::{
+    capsule::Capsule,
     error::ConnectionError,
     error_code::Code,
     session::{CloseCause, CloseInfo, Initiator, SessionEvent, State, Transmit},
@@ -117,6 +118,7 @@ impl Task {
             self.handle_commands();
             self.transmit();
             Box::pin(self.handle_events()).await;
+            self.send_credit();
             self.transmit();
             if self.finished && self.out.is_empty() {
                 return Ok(());
@@ -255,6 +257,7 @@ impl Task {
                     None => self.machine.reject(500, Vec::new()),
                 },
                 Command::Reject(status, headers) => self.machine.reject(status, headers),
+                Command::Abort(error) => self.machine.abort(error.code, error.reason),
                 Command::Close(code, reason) => {
                     if self.machine.state() == State::Connecting {
                         self.machine.close(code, &reason);
@@ -264,6 +267,21 @@ impl Task {
                     }
                 }
             }
+        }
+    }
+
+    /// Tell the peer what it may send. Only when all before it is with QUIC, so that it is the latest number and no queue
+    /// builds up: a peer that does not take its capsules hears the last of them.
+    fn send_credit(&mut self) {
+        if !self.out.is_empty() || !matches!(self.machine.state(), State::Open | State::Draining) {
+            return;
+        }
+        while let Some(capsule) = self.session.next_credit_capsule() {
+            if let Capsule::MaxData(_) = capsule {
+                // The window may have grown: QUIC must let through what is promised here.
+                self.session.connection().fit_quic_limits();
+            }
+            self.machine.send_flow_control(&capsule);
         }
     }
 
@@ -328,6 +346,11 @@ impl Task {
                 }
                 SessionEvent::Established(response) => session.set_established(response.headers),
                 SessionEvent::Draining => session.set_draining(),
+                SessionEvent::FlowControl(capsule) => {
+                    if let Err(error) = session.take_credit_capsule(&capsule) {
+                        self.machine.abort(error.code, error.reason);
+                    }
+                }
                 SessionEvent::Datagram(payload) => session.push_datagrams(&mut vec![payload]),
                 SessionEvent::Closed(info) => {
                     if info.by == Initiator::Local && info.cause == CloseCause::Closed {

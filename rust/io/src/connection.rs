@@ -25,6 +25,7 @@ use wt_proto::{
     dialect::{Dialect, LocalOptions, Role, Unsupported, local_settings, negotiate},
     error::ConnectionError,
     error_code::Code,
+    flow_control,
     headers::{ConnectRequest, HeaderList},
     registry::{DatagramRoute, Limits, Registry, StreamRoute},
     session::Initiator,
@@ -37,19 +38,23 @@ use crate::{
         port::{Port, Token},
         ring::{WaitPoint, WaitQueue, wait_point},
     },
-    config::{CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, canonical},
+    config::{CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, QuicLimits, canonical},
     connect_stream::{self, ConnectStream},
     driver::{Driver, poll_once, select},
     error::{ConnectionEnd, OpenError},
+    flow_control::FlowControl,
     gate::Gate,
     incoming,
     server::ServerShared,
-    session::{Arrived, Session},
+    session::{Arrived, Session, reject},
     stats::ConnectionStats,
 };
 
 /// Ended sessions whose late streams and datagrams are turned away at once.
 const REMEMBERED_SESSIONS: usize = 64;
+
+/// Draft-16 section 5.1: without flow control there is one session at a time. SETTINGS tell older dialects the same number.
+const SESSIONS_WITHOUT_FLOW_CONTROL: u64 = 1;
 
 /// Datagrams routed before other tasks get their turn.
 pub(crate) const DATAGRAM_BATCH: usize = 256;
@@ -117,13 +122,12 @@ impl Connection {
         let local_settings = local_settings(
             role,
             &LocalOptions {
-                max_sessions,
+                max_sessions: SESSIONS_WITHOUT_FLOW_CONTROL,
                 draft15: limits.draft15,
                 max_field_section_size: MAX_FIELD_SECTION_SIZE,
-                // WebTransport's own flow control is not spoken yet; QUIC's limits enforce the configured values.
-                initial_max_data: 0,
-                initial_max_streams_bidi: 0,
-                initial_max_streams_uni: 0,
+                initial_max_data: limits.initial_max_data,
+                initial_max_streams_bidi: limits.initial_max_streams_bidi,
+                initial_max_streams_uni: limits.initial_max_streams_uni,
             },
         );
         let registry = Registry::new(
@@ -187,6 +191,28 @@ impl Connection {
     /// The draft that both sides speak; None before the peer's SETTINGS, or if there is none.
     pub fn dialect(&self) -> Option<Dialect> {
         self.negotiated.get()?.as_ref().ok().copied()
+    }
+
+    /// Whether sessions have WebTransport flow control, and may therefore be several.
+    pub fn has_flow_control(&self) -> bool {
+        let (Some(dialect), Some(peer)) = (self.dialect(), self.peer_settings()) else {
+            return false;
+        };
+        flow_control::is_enabled(dialect, &self.local_settings, peer)
+    }
+
+    /// Sessions that may live here at once.
+    pub fn session_limit(&self) -> u64 {
+        if self.has_flow_control() {
+            self.max_sessions
+        } else {
+            SESSIONS_WITHOUT_FLOW_CONTROL.min(self.max_sessions)
+        }
+    }
+
+    /// This side's SETTINGS.
+    pub fn local_settings(&self) -> &Settings {
+        &self.local_settings
     }
 
     /// The peer's SETTINGS.
@@ -266,6 +292,9 @@ impl Connection {
         headers: HeaderList,
     ) -> Result<Arc<Session>, OpenError> {
         let dialect = self.dialect().ok_or(OpenError::SessionClosed(None))?;
+        if self.session_count() as u64 >= self.session_limit() {
+            return Err(OpenError::TooManySessions);
+        }
         let opened = wt_quic::try_open_bi(&self.quic, Code::H3_REQUEST_CANCELLED.0);
         let Some(Ok((send, recv))) = opened else {
             return Err(OpenError::SessionClosed(None));
@@ -273,6 +302,7 @@ impl Connection {
         let id = send.id();
         let request = ConnectRequest::new(dialect, authority, path, headers);
         let machine = wt_proto::session::Session::client(id, &request, MAX_FIELD_SECTION_SIZE);
+        let machine = self.flow_controlled(machine);
         let session = Session::new(id, self.clone());
         session.set_request(request);
         self.adopt(&session);
@@ -439,8 +469,16 @@ impl Connection {
         // Draft-16 section 3.1: a server MUST NOT process a request before the client's SETTINGS.
         let _ = select(self.ready.passed(), self.ended.passed()).await;
         let id = stream.recv.id();
-        let machine = wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE);
+        let machine = self.flow_controlled(wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE));
         connect_stream::run(Session::new(id, self), machine, stream, first).await;
+    }
+
+    fn flow_controlled(&self, machine: wt_proto::session::Session) -> wt_proto::session::Session {
+        if self.has_flow_control() {
+            machine.with_flow_control()
+        } else {
+            machine
+        }
     }
 
     /// A valid WebTransport request arrived (server).
@@ -456,7 +494,7 @@ impl Connection {
             )),
             Some(dialect) if !request.agrees_with(dialect) => Some(Refusal::Status(400)),
             // Draft-16 section 3.4: surplus sessions MUST be reset with H3_REQUEST_REJECTED.
-            Some(_) if self.session_count() as u64 >= self.max_sessions => Some(Refusal::Abort(
+            Some(_) if self.session_count() as u64 >= self.session_limit() => Some(Refusal::Abort(
                 Code::H3_REQUEST_REJECTED,
                 "this connection carries its number of sessions already",
             )),
@@ -480,17 +518,41 @@ impl Connection {
     /// Register a session and give it what arrived before it.
     fn adopt(&self, session: &Arc<Session>) {
         let early = self.registry.lock().insert(session.id(), session.clone());
+        self.fit_quic_limits();
         session.spawn_datagram_pump();
         for arrived in early.streams {
-            let (recv, quic) = session.arrive(arrived);
-            self.driver.spawn(crate::recv_stream::pump(recv, quic));
+            if let Some((recv, quic)) = session.arrive(arrived) {
+                self.driver.spawn(crate::recv_stream::pump(recv, quic));
+            }
         }
         session.push_datagrams(&mut early.datagrams.into_iter().collect());
+    }
+
+    /// With flow control QUIC's limits only have to stay above the sum of what the sessions allow (protocol.md 9.3): a
+    /// session that is not read must not take the room of another. Without it they are the limits themselves and stay.
+    pub(crate) fn fit_quic_limits(&self) {
+        if !self.has_flow_control() {
+            return;
+        }
+        let (sessions, windows) = {
+            let registry = self.registry.lock();
+            let windows = registry.iter().filter_map(|(_, session)| session.flow_control());
+            (registry.len() as u64, windows.map(FlowControl::window).sum())
+        };
+        let QuicLimits {
+            streams_bidi,
+            streams_uni,
+            window,
+        } = self.limits.quic_limits(self.role, sessions, windows);
+        self.quic.set_max_concurrent_bi_streams(streams_bidi);
+        self.quic.set_max_concurrent_uni_streams(streams_uni);
+        self.quic.set_receive_window(window);
     }
 
     /// A session is over: late streams and datagrams of it are turned away from now on.
     pub(crate) fn forget(&self, id: u64) {
         let early = self.registry.lock().discard(id);
+        self.fit_quic_limits();
         early
             .streams
             .into_iter()
@@ -508,6 +570,7 @@ impl Connection {
                     negotiated.and_then(|dialect| has_datagrams.then_some(dialect).ok_or(Unsupported::QuicDatagrams)),
                 );
                 let _ = self.peer_settings.set(settings);
+                self.fit_quic_limits();
                 self.ready.open();
                 self.changed();
             }
@@ -547,14 +610,6 @@ pub enum Unready {
     Unsupported(Unsupported),
     /// It ended before the SETTINGS came.
     Ended(ConnectionEnd),
-}
-
-fn reject(arrived: Arrived, code: Code) {
-    let Arrived { send, mut recv, .. } = arrived;
-    recv.stop(code.0);
-    if let Some(mut send) = send {
-        send.reset(code.0);
-    }
 }
 
 /// Wait for the end of the connection; meanwhile turn away what waited too long for its session.

@@ -177,6 +177,9 @@ pub enum OpenError {
     /// The session is not connected, or no longer.
     #[error("the session is closed")]
     SessionClosed(Option<CloseInfo>),
+    /// The connection carries as many sessions as it may: one, unless both sides announced flow control.
+    #[error("the connection carries as many sessions as it may")]
+    TooManySessions,
 }
 
 /// Why a datagram was not accepted.

@@ -158,8 +158,9 @@ async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: Recv
 
 /// Give the stream to its session and go on as the pump of its receiving half.
 async fn arrive(connection: &Connection, session: u64, arrived: Arrived) {
-    if let Some((session, arrived)) = connection.route_stream(session, arrived) {
-        let (recv, quic) = session.arrive(arrived);
+    if let Some((session, arrived)) = connection.route_stream(session, arrived)
+        && let Some((recv, quic)) = session.arrive(arrived)
+    {
         recv_stream::pump(recv, quic).await;
     }
 }

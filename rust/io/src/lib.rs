@@ -21,6 +21,7 @@ pub mod datagram;
 pub mod driver;
 pub mod endpoint;
 pub mod error;
+pub mod flow_control;
 mod gate;
 mod incoming;
 pub mod opening;

@@ -81,6 +81,8 @@ struct ReadAhead {
     end_seen: bool,
     stop: Option<Code>,
     pump_waits: bool,
+    /// Too many streams wait to be accepted before this one.
+    is_held: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,6 +193,19 @@ impl RecvStream {
         self.session.stream_read(dropped);
         self.bell.notify_one();
         self.progress.notify_all(self.session.port());
+    }
+
+    /// Read nothing more until [`release`](Self::release): a stream that is not read keeps its credit, so that a session that
+    /// accepts no streams holds no more of them than the peer may have open.
+    pub(crate) fn hold(&self) {
+        self.ahead.lock().is_held = true;
+    }
+
+    /// The application is about to accept it.
+    pub(crate) fn release(&self) {
+        if std::mem::take(&mut self.ahead.lock().is_held) {
+            self.bell.notify_one();
+        }
     }
 
     /// The session ended: finish with what is there.
@@ -314,11 +329,12 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
             if let Some(code) = ahead.stop {
                 drop(ahead);
                 quic.stop(code.0);
+                stream.session.grant_lost_stream();
                 break true;
             }
             // After the end everything is taken at once: QUIC drops what it holds when the peer's reset comes.
-            ahead.pump_waits =
-                !stream.session.has_ended() && ahead.buffered >= stream.session.limits().stream_buffer_size;
+            let is_full = ahead.is_held || ahead.buffered >= stream.session.limits().stream_buffer_size;
+            ahead.pump_waits = is_full && !stream.session.has_ended();
             ahead.pump_waits
         };
         if full {
@@ -365,6 +381,7 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
                 break false;
             }
             Err(ReadError::Reset(code)) => {
+                stream.session.grant_lost_stream();
                 stream.finish(End::Early(StreamEnd::Reset(code)));
                 break true;
             }

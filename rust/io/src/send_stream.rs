@@ -5,6 +5,7 @@
 //! acknowledged, so that a session close can wait for that.
 
 use std::{
+    collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -320,7 +321,8 @@ impl Queue {
 
 /// What the pump has to do next.
 enum Work {
-    Write(Vec<Bytes>),
+    /// Chunks, of which the first so many bytes are the stream's header.
+    Write(Vec<Bytes>, usize),
     Finish,
     Reset(Code),
     Wait,
@@ -336,13 +338,14 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
             if !queue.header.is_empty() {
                 header_sent = Some(stream.session.connection().driver().now());
                 let header = std::mem::take(&mut queue.header);
+                let header_len = header.len();
                 let mut chunks = vec![header];
                 chunks.append(&mut queue.chunks);
-                Work::Write(chunks)
+                Work::Write(chunks, header_len)
             } else if let Some(code) = queue.reset {
                 Work::Reset(code)
             } else if !queue.chunks.is_empty() {
-                Work::Write(std::mem::take(&mut queue.chunks))
+                Work::Write(std::mem::take(&mut queue.chunks), 0)
             } else if queue.state == SendState::Finished {
                 Work::Finish
             } else {
@@ -350,11 +353,24 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
             }
         };
         let stopped = match work {
-            Work::Write(chunks) => match write(&stream, &mut quic, chunks).await {
-                Ok(()) => continue,
-                Err(WriteError::Stopped(code)) => Stopped::ByPeer(code),
-                Err(WriteError::ConnectionLost | WriteError::Closed) => Stopped::ConnectionLost,
-            },
+            Work::Write(chunks, header_len) => {
+                let written = if stream.session.flow_control().is_none() {
+                    write(&stream, &mut quic, chunks).await
+                } else {
+                    // While the session's credit holds it up, QUIC does not tell of a stop.
+                    let write = write_within_credit(&stream, &mut quic, chunks, header_len);
+                    match select(write, &mut stopped).await {
+                        Either::Left(written) => written,
+                        Either::Right(Stopped::ByPeer(code)) => Err(WriteError::Stopped(code)),
+                        Either::Right(_) => Err(WriteError::ConnectionLost),
+                    }
+                };
+                match written {
+                    Ok(()) => continue,
+                    Err(WriteError::Stopped(code)) => Stopped::ByPeer(code),
+                    Err(WriteError::ConnectionLost | WriteError::Closed) => Stopped::ConnectionLost,
+                }
+            }
             Work::Finish => {
                 quic.finish();
                 stream.enter(SendState::Sent, None);
@@ -421,6 +437,29 @@ async fn write(stream: &SendStream, quic: &mut wt_quic::SendStream, mut chunks: 
         rest = &mut rest[whole..];
     }
     // The bell may have been swallowed above; the pump looks at the queue before it waits again.
+    Ok(())
+}
+
+/// The same on a session with flow control; the first `header_len` bytes need no credit.
+async fn write_within_credit(
+    stream: &SendStream,
+    quic: &mut wt_quic::SendStream,
+    chunks: Vec<Bytes>,
+    mut header_len: usize,
+) -> Result<(), WriteError> {
+    let mut rest = VecDeque::from(chunks);
+    while !rest.is_empty() {
+        let write = stream.session.write_within_credit(quic, &mut rest, header_len);
+        match select(write, stream.bell.notified()).await {
+            Either::Left(written) => {
+                let written = written?;
+                header_len -= header_len.min(written);
+                stream.taken(written);
+            }
+            Either::Right(()) if stream.queue.lock().reset.is_some() => return Ok(()),
+            Either::Right(()) => {}
+        }
+    }
     Ok(())
 }
 

@@ -34,10 +34,6 @@ use crate::{
     tls,
 };
 
-/// Sessions at once on one connection without WebTransport flow control: draft-16 section 3.4 allows one. SETTINGS tell older
-/// dialects the same number.
-const MAX_SESSIONS_WITHOUT_FLOW_CONTROL: u64 = 1;
-
 /// How long a closing server waits for its connections to be forgotten.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -283,7 +279,7 @@ async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerSha
         }
         let active = Active(shared.clone());
         let (place, limits) = (place.clone(), limits.clone());
-        let max_sessions = MAX_SESSIONS_WITHOUT_FLOW_CONTROL.min(config.max_sessions);
+        let max_sessions = config.max_sessions;
         driver.spawn(async move {
             let shared = &active.0;
             let handshake = match incoming.accept() {

@@ -17,13 +17,12 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wt_proto::{
+    error::StreamError,
     headers::{ConnectRequest, HeaderList},
     session::{CloseCause, CloseInfo, Initiator},
-    stream_header::{encode_bi_header, encode_uni_header},
 };
 
 use crate::{
@@ -34,12 +33,17 @@ use crate::{
     config::{CommonConfig, SESSION_SEND_BUDGET},
     connection::Connection,
     datagram::{self, Datagrams},
-    error::{OpenError, StreamEnd},
+    error::StreamEnd,
+    flow_control::{Credits, FlowControl},
     gate::Gate,
-    recv_stream::{self, RecvStream},
-    send_stream::{self, SendStream},
     stats::SessionStats,
 };
+
+mod streams;
+
+use streams::Entry;
+pub use streams::Stream;
+pub(crate) use streams::{Arrived, Half, reject};
 
 /// What the application may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,56 +84,14 @@ impl SessionState {
     }
 }
 
-/// One direction of a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Half {
-    Send,
-    Recv,
-}
-
-/// A stream of the peer, or one that was opened.
-#[derive(Debug, Clone)]
-pub enum Stream {
-    /// Both directions.
-    Bidirectional(Arc<SendStream>, Arc<RecvStream>),
-    /// Opened by this side.
-    Send(Arc<SendStream>),
-    /// Opened by the peer.
-    Recv(Arc<RecvStream>),
-}
-
-impl Stream {
-    /// Reset and stop it: nobody wants it.
-    pub(crate) fn turn_away(&self) {
-        let (send, recv) = match self {
-            Self::Bidirectional(send, recv) => (Some(send), Some(recv)),
-            Self::Send(send) => (Some(send), None),
-            Self::Recv(recv) => (None, Some(recv)),
-        };
-        if let Some(send) = send {
-            send.reset(0);
-        }
-        if let Some(recv) = recv {
-            recv.stop(0);
-        }
-    }
-}
-
-/// QUIC's side of a stream whose header is known, on its way to its session.
-#[derive(Debug)]
-pub(crate) struct Arrived {
-    pub(crate) send: Option<wt_quic::SendStream>,
-    pub(crate) recv: wt_quic::RecvStream,
-    /// What came with the header.
-    pub(crate) rest: Bytes,
-}
-
 /// What the application asked of the CONNECT stream's task.
 #[derive(Debug)]
 pub(crate) enum Command {
     Accept(HeaderList),
     Reject(u16, HeaderList),
     Close(u32, String),
+    /// The peer broke a rule that only its streams could tell.
+    Abort(StreamError),
 }
 
 /// A WebTransport session.
@@ -156,6 +118,8 @@ pub struct Session {
     changes: WaitQueue,
     subscriber: AtomicU64,
     datagrams: Datagrams,
+    /// None: it is off on this connection.
+    flow_control: Option<FlowControl>,
     /// Openings that wait for the peer's limit: unidirectional, bidirectional.
     openings: [AtomicUsize; 2],
     queued: AtomicUsize,
@@ -163,19 +127,11 @@ pub struct Session {
     stats: SessionStats,
 }
 
-#[derive(Debug)]
-struct Entry {
-    send: Option<Arc<SendStream>>,
-    recv: Option<Arc<RecvStream>>,
-    send_done: bool,
-    recv_done: bool,
-    errored: bool,
-}
-
 impl Session {
     pub(crate) fn new(id: u64, connection: Arc<Connection>) -> Arc<Self> {
         let limits = connection.limits();
         let datagrams = Datagrams::new(id, limits.datagram_queue_size, limits.datagram_overflow);
+        let flow_control = FlowControl::of(&connection);
         let session = Self {
             id,
             connection,
@@ -194,6 +150,7 @@ impl Session {
             changes: WaitQueue::default(),
             subscriber: AtomicU64::new(0),
             datagrams,
+            flow_control,
             openings: [AtomicUsize::new(0), AtomicUsize::new(0)],
             queued: AtomicUsize::new(0),
             unread: AtomicUsize::new(0),
@@ -253,17 +210,28 @@ impl Session {
         &self.datagrams
     }
 
-    /// Bytes that streams and datagrams can take now: the free part of the send budget.
+    /// Bytes that streams and datagrams can take now: the peer's credit where flow control is on, else the free part of the
+    /// send budget.
     pub fn send_credit(&self) -> usize {
+        if let Some(Credits {
+            sending: [data, ..], ..
+        }) = self.credits()
+        {
+            return clamp(data.limit - data.used).saturating_sub(self.queued.load(Relaxed));
+        }
         SESSION_SEND_BUDGET.saturating_sub(self.queued.load(Relaxed) + self.datagrams.queues().outgoing_bytes)
     }
 
-    /// Bytes that the peer can send now: the free part of the receive window.
+    /// Bytes that the peer can send now: its credit where flow control is on, else the free part of the receive window.
     pub fn receive_credit(&self) -> usize {
+        if let Some(Credits {
+            receiving: [data, ..], ..
+        }) = self.credits()
+        {
+            return clamp(data.limit.saturating_sub(data.used));
+        }
         let unread = self.unread.load(Relaxed) + self.datagrams.queues().incoming_bytes;
-        usize::try_from(self.limits().receive_window())
-            .unwrap_or(usize::MAX)
-            .saturating_sub(unread)
+        clamp(self.limits().receive_window()).saturating_sub(unread)
     }
 
     /// Ring this token at every change of state, and when recorded events wait.
@@ -323,235 +291,6 @@ impl Session {
         }
     }
 
-    // Streams.
-
-    /// Open a stream if the peer's limit allows one more right now and nobody waits for that already.
-    pub fn try_open(self: &Arc<Self>, bidirectional: bool) -> Result<Option<Stream>, OpenError> {
-        self.check_open()?;
-        if self.openings[usize::from(bidirectional)].load(Acquire) > 0 {
-            return Ok(None);
-        }
-        let quic = self.connection.quic();
-        let opened = if bidirectional {
-            wt_quic::try_open_bi(quic, DROP_CODE).map(|opened| opened.map(|(send, recv)| (send, Some(recv))))
-        } else {
-            wt_quic::try_open_uni(quic, DROP_CODE).map(|opened| opened.map(|send| (send, None)))
-        };
-        match opened {
-            None => Ok(None),
-            Some(Ok((send, recv))) => Ok(Some(self.begin(send, recv))),
-            Some(Err(_)) => Err(OpenError::SessionClosed(self.close_info())),
-        }
-    }
-
-    /// Open a stream; waits for the peer's limit. First come, first served.
-    ///
-    /// # Cancel safety
-    /// Dropping it before the end opens nothing.
-    pub(crate) async fn open(self: &Arc<Self>, bidirectional: bool) -> Result<Stream, OpenError> {
-        self.check_open()?;
-        let quic = self.connection.quic();
-        let opened = async {
-            if bidirectional {
-                wt_quic::open_bi(quic, DROP_CODE)
-                    .await
-                    .map(|(send, recv)| (send, Some(recv)))
-            } else {
-                wt_quic::open_uni(quic, DROP_CODE).await.map(|send| (send, None))
-            }
-        };
-        match crate::driver::select(opened, self.end.passed()).await {
-            crate::driver::Either::Left(Ok((send, recv))) => {
-                self.check_open()?;
-                Ok(self.begin(send, recv))
-            }
-            _ => Err(OpenError::SessionClosed(self.close_info())),
-        }
-    }
-
-    pub(crate) fn count_opening(&self, bidirectional: bool, begins: bool) {
-        let openings = &self.openings[usize::from(bidirectional)];
-        if begins {
-            openings.fetch_add(1, AcqRel)
-        } else {
-            openings.fetch_sub(1, AcqRel)
-        };
-    }
-
-    /// An opening that failed counts as a stream error.
-    pub fn count_failed_opening(&self) {
-        self.stats.stream_errors.add(1);
-    }
-
-    /// The next stream that the peer opened.
-    pub fn try_accept(&self) -> Result<Option<Stream>, OpenError> {
-        match self.accepted.lock().pop_front() {
-            Some(stream) => Ok(Some(stream)),
-            None if self.state() >= SessionState::Closing => Err(OpenError::SessionClosed(self.close_info())),
-            None => Ok(None),
-        }
-    }
-
-    /// The application has let the session go: streams that it did not accept are turned away, now and later. Otherwise they
-    /// and the session would keep each other for ever.
-    pub fn abandon(&self) {
-        self.abandoned.store(true, Release);
-        let unwanted = std::mem::take(&mut *self.accepted.lock());
-        unwanted.iter().for_each(Stream::turn_away);
-    }
-
-    /// Whether somebody waits for a stream already.
-    pub fn has_accept_waiters(&self) -> bool {
-        self.acceptable.has_waiters()
-    }
-
-    /// Ready when a stream of the peer waits, or the session is closing.
-    pub fn acceptable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
-        wait_point(
-            self.clone(),
-            |this| &this.acceptable,
-            |this| !this.accepted.lock().is_empty() || this.state() >= SessionState::Closing,
-        )
-    }
-
-    fn check_open(&self) -> Result<(), OpenError> {
-        if self.is_connected() {
-            Ok(())
-        } else {
-            Err(OpenError::SessionClosed(self.close_info()))
-        }
-    }
-
-    /// A stream that this side opened: its header is the first thing on it.
-    fn begin(self: &Arc<Self>, quic_send: wt_quic::SendStream, quic_recv: Option<wt_quic::RecvStream>) -> Stream {
-        let mut header = BytesMut::with_capacity(16);
-        match quic_recv {
-            Some(_) => encode_bi_header(self.id, &mut header),
-            None => encode_uni_header(self.id, &mut header),
-        }
-        let id = quic_send.id();
-        let send = SendStream::new(id, self.clone(), header.freeze());
-        let recv = quic_recv
-            .as_ref()
-            .map(|_| RecvStream::new(id, self.clone(), Bytes::new()));
-        self.register(id, Some(send.clone()), recv.clone());
-        let driver = self.connection.driver();
-        driver.spawn(send_stream::pump(send.clone(), quic_send));
-        match (recv, quic_recv) {
-            (Some(recv), Some(quic_recv)) => {
-                driver.spawn(recv_stream::pump(recv.clone(), quic_recv));
-                Stream::Bidirectional(send, recv)
-            }
-            _ => Stream::Send(send),
-        }
-    }
-
-    /// A stream of the peer. The caller runs the pump of the receiving half, if it gets one.
-    pub(crate) fn arrive(self: &Arc<Self>, arrived: Arrived) -> (Arc<RecvStream>, wt_quic::RecvStream) {
-        let id = arrived.recv.id();
-        let recv = RecvStream::new(id, self.clone(), arrived.rest);
-        let stream = match arrived.send {
-            Some(quic_send) => {
-                let send = SendStream::new(id, self.clone(), Bytes::new());
-                self.register(id, Some(send.clone()), Some(recv.clone()));
-                self.connection
-                    .driver()
-                    .spawn(send_stream::pump(send.clone(), quic_send));
-                Stream::Bidirectional(send, recv.clone())
-            }
-            None => {
-                self.register(id, None, Some(recv.clone()));
-                Stream::Recv(recv.clone())
-            }
-        };
-        self.accepted.lock().push_back(stream);
-        self.acceptable.notify_one(self.port());
-        if self.abandoned.load(Acquire) {
-            self.abandon();
-        }
-        (recv, arrived.recv)
-    }
-
-    fn register(&self, id: u64, send: Option<Arc<SendStream>>, recv: Option<Arc<RecvStream>>) {
-        self.stats.streams_created.add(1);
-        match (&send, &recv) {
-            (Some(_), Some(_)) => self.stats.bidirectional_streams.add(1),
-            _ => self.stats.unidirectional_streams.add(1),
-        }
-        let entry = Entry {
-            send_done: send.is_none(),
-            recv_done: recv.is_none(),
-            send,
-            recv,
-            errored: false,
-        };
-        self.streams.lock().insert(id, entry);
-    }
-
-    /// The sending half is done: all with QUIC, or ended early.
-    pub(crate) fn send_half_done(&self, id: u64, errored: bool) {
-        self.half_done(id, Half::Send, errored);
-    }
-
-    /// The receiving half is done: everything up to its end has arrived, or it ended early.
-    pub(crate) fn recv_half_done(&self, id: u64, errored: bool) {
-        self.half_done(id, Half::Recv, errored);
-    }
-
-    fn half_done(&self, id: u64, half: Half, errored: bool) {
-        let mut streams = self.streams.lock();
-        let Some(entry) = streams.get_mut(&id) else { return };
-        if errored && !entry.errored {
-            entry.errored = true;
-            self.stats.stream_errors.add(1);
-        }
-        let done = match half {
-            Half::Send => &mut entry.send_done,
-            Half::Recv => &mut entry.recv_done,
-        };
-        // A half may end twice: finished first, stopped by the peer later. It counts once.
-        if !std::mem::replace(done, true) && entry.send_done && entry.recv_done {
-            self.stats.streams_closed.add(1);
-        }
-    }
-
-    /// The pump of a half has ended: nothing waits for it any more.
-    pub(crate) fn release(&self, id: u64, half: Half) {
-        {
-            let mut streams = self.streams.lock();
-            let Some(entry) = streams.get_mut(&id) else { return };
-            match half {
-                Half::Send => entry.send = None,
-                Half::Recv => entry.recv = None,
-            }
-            if entry.send.is_none() && entry.recv.is_none() {
-                streams.remove(&id);
-            }
-        }
-        self.flush_progress();
-    }
-
-    pub(crate) fn stream_queued(&self, bytes: usize) {
-        self.queued.fetch_add(bytes, Relaxed);
-        self.connection.touch();
-    }
-
-    pub(crate) fn stream_unqueued(&self, bytes: usize) {
-        // Stream headers are in the stream's queue but not in this sum.
-        let _ = self
-            .queued
-            .fetch_update(Relaxed, Relaxed, |queued| Some(queued.saturating_sub(bytes)));
-    }
-
-    pub(crate) fn stream_unread(&self, bytes: usize) {
-        self.unread.fetch_add(bytes, Relaxed);
-        self.connection.touch();
-    }
-
-    pub(crate) fn stream_read(&self, bytes: usize) {
-        self.unread.fetch_sub(bytes, Relaxed);
-    }
-
     // For the I/O tasks.
 
     pub(crate) fn port(&self) -> &Port {
@@ -560,6 +299,10 @@ impl Session {
 
     pub(crate) fn limits(&self) -> &CommonConfig {
         self.connection.limits()
+    }
+
+    pub(crate) fn flow_control(&self) -> Option<&FlowControl> {
+        self.flow_control.as_ref()
     }
 
     pub(crate) fn set_request(&self, request: ConnectRequest) {
@@ -603,7 +346,7 @@ impl Session {
         std::mem::take(&mut *self.commands.lock())
     }
 
-    fn command(&self, command: Command) {
+    pub(crate) fn command(&self, command: Command) {
         self.commands.lock().push(command);
         self.command_bell.notify_one();
     }
@@ -628,31 +371,6 @@ impl Session {
         if self.state() == SessionState::Closing {
             self.flush_bell.notify_one();
         }
-    }
-
-    /// Wait until everything that was accepted is with the peer (streams that were finished) or at least with QUIC (the
-    /// others, and datagrams). The caller bounds the wait.
-    pub(crate) async fn flushed(&self) {
-        loop {
-            let flushed = self.datagrams_flushed()
-                && self
-                    .streams
-                    .lock()
-                    .values()
-                    .all(|entry| entry.send.as_ref().is_none_or(|send| send.is_flushed()));
-            if flushed {
-                return;
-            }
-            self.flush_bell.notified().await;
-        }
-    }
-
-    /// Whether a stream was written to and not finished: only QUIC knows how much of it the peer has.
-    pub(crate) fn has_unfinished_data(&self) -> bool {
-        self.streams
-            .lock()
-            .values()
-            .any(|entry| entry.send.as_ref().is_some_and(|send| send.is_unfinished()))
     }
 
     /// Whether the peer closed this session: what it sent before may still be under way.
@@ -717,8 +435,9 @@ impl Session {
     }
 }
 
-/// What a stream half is reset or stopped with when its pump is dropped: a panic, or a driver that was shut down.
-pub(crate) const DROP_CODE: u64 = wt_proto::error_code::Code::WT_SESSION_GONE.0;
+fn clamp(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
 
 fn gone() -> CloseInfo {
     CloseInfo {

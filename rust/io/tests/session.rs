@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use common::{Net, Pair, Peer, both_drivers, eventually, pattern};
 use wt_io::{
-    error::{CloseCause, CloseInfo, DatagramError, Initiator, StreamEnd},
+    error::{CloseCause, CloseInfo, DatagramError, Initiator, OpenError, StreamEnd},
     proto::{dialect::Dialect, error_code::Code},
     session::SessionState,
 };
@@ -21,7 +21,7 @@ both_drivers!(
     a_long_reason_is_cut_at_a_character,
     the_first_close_wins,
     a_close_from_both_sides_ends_on_both,
-    a_second_session_on_one_connection_is_refused,
+    a_second_session_is_not_asked_for_without_flow_control,
     sessions_one_after_the_other_leave_nothing,
     a_closed_connection_ends_its_session_and_wakes_everybody,
     a_vanished_peer_ends_the_session_by_the_idle_timeout,
@@ -215,14 +215,12 @@ async fn a_close_from_both_sides_ends_on_both(net: Net) {
     }
 }
 
-async fn a_second_session_on_one_connection_is_refused(net: Net) {
+async fn a_second_session_is_not_asked_for_without_flow_control(net: Net) {
     let pair = net.pair().await;
-    let second = pair.dialer.request(pair.client.connection(), "/second");
-    let info = second.closed().await;
-    assert_eq!(info.cause, CloseCause::Reset(Code::H3_REQUEST_REJECTED));
-    assert_eq!(pair.listener.server.stats().requests_rejected.get(), 1);
+    let connection = pair.client.connection();
+    let second = connection.request_session("localhost".into(), "/second".into(), Vec::new());
+    assert_eq!(second.expect_err("one at a time"), OpenError::TooManySessions);
     assert!(pair.client.is_connected() && pair.server.is_connected());
-    drop(second);
     pair.finish().await;
 }
 

@@ -242,6 +242,13 @@ impl FlowControl {
         Usage { limit, used }
     }
 
+    /// Bytes that the peer may be ahead of the application now; QUIC's own window has to let them through.
+    pub fn window(&self) -> u64 {
+        self.data
+            .window
+            .max(self.data.announced.saturating_sub(self.data.consumed))
+    }
+
     /// *_BLOCKED capsules of the peer: it had more to send. Grants never wait for them (§5.6, a MUST NOT).
     pub fn blocked_received(&self) -> u64 {
         self.blocked_received

@@ -75,6 +75,8 @@ struct Common {
     max_total_pending_events: usize,
     pending_event_ttl: f64,
     stream_buffer_size: usize,
+    stream_flow_control_increment_bidi: u64,
+    stream_flow_control_increment_uni: u64,
     verify_mode: Option<i64>,
 }
 
@@ -161,6 +163,8 @@ impl Common {
             initial_max_data: limit(self.initial_max_data),
             initial_max_streams_bidi: limit(self.initial_max_streams_bidi),
             initial_max_streams_uni: limit(self.initial_max_streams_uni),
+            stream_increment_bidi: self.stream_flow_control_increment_bidi,
+            stream_increment_uni: self.stream_flow_control_increment_uni,
             max_incoming_streams: self.max_incoming_streams,
             max_pending_per_session: self.max_pending_events_per_session,
             max_pending_total: self.max_total_pending_events,

@@ -159,8 +159,14 @@ pub(crate) fn stream(py: Python<'_>, id: u64, end: &StreamEnd) -> PyErr {
 
 /// A stream could not be opened or accepted.
 pub(crate) fn open(py: Python<'_>, class: Class, error: &OpenError) -> PyErr {
-    let OpenError::SessionClosed(info) = error;
-    session_closed(py, class, info.as_ref())
+    match error {
+        OpenError::SessionClosed(info) => session_closed(py, class, info.as_ref()),
+        OpenError::TooManySessions => plain(
+            py,
+            class,
+            "the connection carries as many sessions as it may: one, unless both sides announce flow control",
+        ),
+    }
 }
 
 /// A datagram was not accepted.

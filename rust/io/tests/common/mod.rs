@@ -181,6 +181,8 @@ pub fn common_config() -> CommonConfig {
         initial_max_data: 0,
         initial_max_streams_bidi: 0,
         initial_max_streams_uni: 0,
+        stream_increment_bidi: 10,
+        stream_increment_uni: 10,
         max_incoming_streams: 100,
         max_pending_per_session: 16,
         max_pending_total: 1000,
