@@ -27,6 +27,14 @@ use crate::{
 /// What a stream is turned away with that never said whose it is.
 const UNKNOWN: u64 = Code::WT_BUFFERED_STREAM_REJECTED.0;
 
+/// How the reading of a stream's header went.
+enum Opening<H> {
+    Header(H),
+    /// The peer finished or reset the stream before.
+    Ended,
+    TooLate,
+}
+
 /// Accept unidirectional streams until the connection ends.
 pub(crate) async fn accept_uni(connection: Arc<Connection>) {
     while let Ok(mut recv) = wt_quic::accept_uni(connection.quic(), UNKNOWN).await {
@@ -93,11 +101,12 @@ async fn uni_stream(connection: Arc<Connection>, mut recv: RecvStream) {
     connection.leave_half_open();
     match header {
         Err(error) => connection.fail(&error),
-        Ok(None) => {}
-        Ok(Some((UniStream::WebTransport { session }, rest))) => {
+        // RFC 9114 section 6.2: a stream that ends before its type is complete is no error.
+        Ok(Opening::Ended | Opening::TooLate) => {}
+        Ok(Opening::Header((UniStream::WebTransport { session }, rest))) => {
             arrive(&connection, session, Arrived { send: None, recv, rest }).await;
         }
-        Ok(Some((kind, rest))) => {
+        Ok(Opening::Header((kind, rest))) => {
             // A task of its own: it lives as long as the connection, and this one is as large as a stream's pump.
             let other = other_stream(connection.clone(), kind, recv, rest);
             connection.driver().spawn(other);
@@ -124,14 +133,16 @@ async fn other_stream(connection: Arc<Connection>, kind: UniStream, mut recv: Re
     }
 }
 
-async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: RecvStream) {
+async fn bi_stream(connection: Arc<Connection>, mut send: SendStream, mut recv: RecvStream) {
     let mut parser = BiHeaderParser::new();
     let header = read_header(&connection, &mut recv, |chunk| parser.push(chunk)).await;
     connection.leave_half_open();
     match header {
         Err(error) => connection.fail(&error),
-        Ok(None) => {}
-        Ok(Some((BiStream::WebTransport { session }, rest))) => {
+        // RFC 9114 section 4.1: a request that ends before it is complete.
+        Ok(Opening::Ended) => send.reset(Code::H3_REQUEST_INCOMPLETE.0),
+        Ok(Opening::TooLate) => {}
+        Ok(Opening::Header((BiStream::WebTransport { session }, rest))) => {
             arrive(
                 &connection,
                 session,
@@ -143,13 +154,13 @@ async fn bi_stream(connection: Arc<Connection>, send: SendStream, mut recv: Recv
             )
             .await;
         }
-        Ok(Some((BiStream::Request, rest))) if connection.role() == Role::Server => {
+        Ok(Opening::Header((BiStream::Request, rest))) if connection.role() == Role::Server => {
             // A task of its own: this one is as large as the largest thing it may become, and a session lives long.
             let request = connection.clone().serve_request(ConnectStream { send, recv }, rest);
             connection.driver().spawn(request);
         }
         // RFC 9114 section 6.1: clients MUST treat a server-initiated request stream as H3_STREAM_CREATION_ERROR.
-        Ok(Some((BiStream::Request, _))) => connection.fail(&ConnectionError {
+        Ok(Opening::Header((BiStream::Request, _))) => connection.fail(&ConnectionError {
             code: Code::H3_STREAM_CREATION_ERROR,
             reason: "the server opened a request stream",
         }),
@@ -192,7 +203,7 @@ async fn critical_stream(
     }
 }
 
-/// Read a stream's header; None when the stream ends before it is complete, or takes too long.
+/// Read a stream's header.
 ///
 /// The time runs from the first byte. Until then there is nothing to blame: a peer that opens stream 14 has opened 6 and
 /// 10 with it (RFC 9000 section 2.1), and Chromium leaves those two, its QPACK streams, empty until it needs them.
@@ -201,21 +212,20 @@ async fn read_header<H>(
     connection: &Connection,
     recv: &mut RecvStream,
     mut push: impl FnMut(Bytes) -> Result<Option<H>, ConnectionError>,
-) -> Result<Option<H>, ConnectionError> {
-    // RFC 9114 section 6.2: a stream that ends before its type is complete is no error.
+) -> Result<Opening<H>, ConnectionError> {
     let Ok(Some(first)) = recv.read_chunk().await else {
-        return Ok(None);
+        return Ok(Opening::Ended);
     };
     if let Some(header) = push(first)? {
-        return Ok(Some(header));
+        return Ok(Opening::Header(header));
     }
     let rest = async {
         while let Ok(Some(chunk)) = recv.read_chunk().await {
             if let Some(header) = push(chunk)? {
-                return Ok(Some(header));
+                return Ok(Opening::Header(header));
             }
         }
-        Ok(None)
+        Ok(Opening::Ended)
     };
     connection
         .driver()
@@ -223,6 +233,6 @@ async fn read_header<H>(
         .await
         .unwrap_or_else(|| {
             connection.stats().streams_rejected.add(1);
-            Ok(None)
+            Ok(Opening::TooLate)
         })
 }

@@ -2,20 +2,15 @@
 
 mod common;
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-
-use bytes::BytesMut;
-use common::{Listener, Net, both_drivers, eventually};
-use quinn::rustls::{
-    self,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+use common::{
+    Net, both_drivers, eventually,
+    raw::{RawClient, RawServer, SETTINGS, closed_by_peer, in_vain, open, quinn_code, reset_code},
 };
 use wt_io::{
     error::ConnectError,
     proto::{
         dialect::{Dialect, Unsupported},
         error_code::Code,
-        headers::ConnectRequest,
     },
 };
 
@@ -34,13 +29,9 @@ both_drivers!(
     this_side_opens_its_control_stream_first_and_leaves_the_peers_alone,
     there_is_credit_for_a_hundred_requests_and_three_streams_of_http3,
     a_server_that_closes_says_that_nothing_is_wrong,
+    requests_that_end_too_early_are_incomplete,
+    malformed_requests_end_their_stream_alone,
 );
-
-/// What draft-15 and later want from a client: 0x2c7cf000, 0x08 and 0x33, each 1.
-const SETTINGS: &[u8] = &[0x00, 0x04, 0x09, 0xac, 0x7c, 0xf0, 0x00, 0x01, 0x08, 0x01, 0x33, 0x01];
-
-/// Long enough for what should not happen, if it did. A test that waits this long in vain passes.
-const A_WHILE: Duration = Duration::from_millis(150);
 
 async fn a_client_requests_nothing_before_the_settings(net: Net) {
     let server = RawServer::listen(&net, true);
@@ -262,150 +253,37 @@ async fn a_server_that_closes_says_that_nothing_is_wrong(net: Net) {
     raw.finish().await;
 }
 
-/// A client that speaks QUIC and nothing else.
-struct RawClient {
-    listener: Listener,
-    endpoint: quinn::Endpoint,
-    quic: quinn::Connection,
-    control: Option<quinn::SendStream>,
+async fn requests_that_end_too_early_are_incomplete(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    // Nothing at all, half a type, and a frame that may be ignored but nothing behind it.
+    for bytes in [&[][..], &[0x40], &[0x21, 0x00]] {
+        let (mut send, mut recv) = raw.quic.open_bi().await.expect("open");
+        send.write_all(bytes).await.expect("written");
+        send.finish().expect("not finished before");
+        assert_eq!(reset_code(&mut recv).await, quinn_code(Code::H3_REQUEST_INCOMPLETE));
+    }
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    raw.finish().await;
+    session.closed().await;
 }
 
-impl RawClient {
-    /// Connected; nothing is sent.
-    async fn connect(net: &Net, datagrams: bool) -> Self {
-        let listener = net.listen(net.server_config()).await;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate(net)).expect("a certificate");
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("known to the provider")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport(datagrams));
-        let endpoint = quinn::Endpoint::client(loopback()).expect("a socket");
-        let quic = endpoint
-            .connect_with(config, listener.address(), "localhost")
-            .expect("a valid name")
-            .await
-            .expect("connected");
-        Self {
-            listener,
-            endpoint,
-            quic,
-            control: None,
-        }
-    }
-
-    /// Connected, with everything that WebTransport wants.
-    async fn ready(net: &Net) -> Self {
-        let mut raw = Self::connect(net, true).await;
-        raw.control = Some(open(&raw.quic, SETTINGS).await);
-        raw
-    }
-
-    async fn request(&self) -> (quinn::SendStream, quinn::RecvStream) {
-        let (mut send, recv) = self.quic.open_bi().await.expect("open");
-        let mut request = BytesMut::new();
-        ConnectRequest::new(Dialect::D15, "localhost", "/", Vec::new()).encode_frame(&mut request);
-        send.write_all(&request).await.expect("written");
-        (send, recv)
-    }
-
-    async fn request_is_reset(&self, code: Code) {
-        let (send, mut recv) = self.request().await;
-        let reset = recv.read_to_end(100).await;
-        let Err(quinn::ReadToEndError::Read(quinn::ReadError::Reset(reset))) = reset else {
-            panic!("must be reset: {reset:?}");
-        };
-        assert_eq!(reset, quinn_code(code));
+async fn malformed_requests_end_their_stream_alone(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    for section in [
+        // GET with neither scheme nor path; a response (RFC 9204 appendix A: 17, 25).
+        &[0x00, 0x00, 0xd1][..],
+        &[0x00, 0x00, 0xd9],
+    ] {
+        let (mut send, mut recv) = raw.quic.open_bi().await.expect("open");
+        let frame = [&[0x01, section.len() as u8], section].concat();
+        send.write_all(&frame).await.expect("written");
+        assert_eq!(reset_code(&mut recv).await, quinn_code(Code::H3_MESSAGE_ERROR));
         let stopped = send.stopped().await.expect("the connection lives");
-        assert_eq!(stopped, Some(quinn_code(code)));
+        assert_eq!(stopped, Some(quinn_code(Code::H3_MESSAGE_ERROR)));
     }
-
-    /// The server ends the connection with this code.
-    async fn ends_with(self, code: Code) {
-        assert_eq!(closed_by_peer(&self.quic).await, quinn_code(code));
-        self.finish().await;
-    }
-
-    async fn finish(self) {
-        self.quic.close(quinn_code(Code::H3_NO_ERROR), b"");
-        self.endpoint.wait_idle().await;
-        self.listener.close().await;
-    }
-}
-
-/// A server that speaks QUIC and nothing else.
-struct RawServer(quinn::Endpoint);
-
-impl RawServer {
-    fn listen(net: &Net, datagrams: bool) -> Self {
-        let key = PrivateKeyDer::from_pem_slice(net.identity.certificate.key.as_bytes()).expect("PEM");
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("known to the provider")
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate(net)], key)
-            .expect("they belong together");
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let crypto = quinn::crypto::rustls::QuicServerConfig::try_from(tls).expect("TLS 1.3");
-        let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
-        config.transport_config(transport(datagrams));
-        Self(quinn::Endpoint::server(config, loopback()).expect("a socket"))
-    }
-
-    fn port(&self) -> u16 {
-        self.0.local_addr().expect("bound").port()
-    }
-
-    async fn accept(&self) -> quinn::Connection {
-        let incoming = self.0.accept().await.expect("the endpoint is open");
-        incoming.await.expect("connected")
-    }
-}
-
-/// Open a unidirectional stream that begins with `bytes`.
-async fn open(quic: &quinn::Connection, bytes: &[u8]) -> quinn::SendStream {
-    let mut stream = quic.open_uni().await.expect("open");
-    stream.write_all(bytes).await.expect("written");
-    stream
-}
-
-async fn closed_by_peer(quic: &quinn::Connection) -> quinn::VarInt {
-    match quic.closed().await {
-        quinn::ConnectionError::ApplicationClosed(close) => close.error_code,
-        other => panic!("not closed by the peer's HTTP/3: {other}"),
-    }
-}
-
-async fn in_vain(future: impl Future) -> bool {
-    tokio::time::timeout(A_WHILE, future).await.is_err()
-}
-
-fn transport(datagrams: bool) -> Arc<quinn::TransportConfig> {
-    let mut transport = quinn::TransportConfig::default();
-    if !datagrams {
-        // Then max_datagram_frame_size is not announced.
-        transport.datagram_receive_buffer_size(None);
-    }
-    Arc::new(transport)
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
-}
-
-fn certificate(net: &Net) -> CertificateDer<'static> {
-    CertificateDer::from_pem_slice(net.identity.certificate.certificate.as_bytes()).expect("PEM")
-}
-
-fn loopback() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], 0))
-}
-
-fn quinn_code(code: Code) -> quinn::VarInt {
-    quinn::VarInt::from_u64(code.0).expect("codes are below 2^62")
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    raw.finish().await;
+    session.closed().await;
 }

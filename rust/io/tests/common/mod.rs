@@ -7,6 +7,7 @@
 
 pub mod event_loop;
 pub mod peer;
+pub mod raw;
 
 use std::{
     path::PathBuf,
