@@ -115,6 +115,9 @@ class CloseInfo:
     @property
     def status(self) -> int | None:
         """HTTP status of a rejected session request."""
+    @property
+    def wire_code(self) -> int | None:
+        """The HTTP/3 code with which the CONNECT stream was reset, or the connection closed."""
 
 @final
 class Client:
@@ -153,6 +156,9 @@ class Connection:
     def __hash__(self) -> int: ...
     def request_session(self, authority: str, path: str, headers: list[tuple[str, str]]) -> Session:
         """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready."""
+    def can_request_session(self) -> bool:
+        """Whether `request_session` may be called: the connection lives, and carries no session yet or has flow control
+        and room for one more."""
     def session_count(self) -> int:
         """Sessions that are not closed."""
     def settings(self) -> dict[int, int]:
@@ -239,6 +245,10 @@ class Session:
         protocol_errors), the credits (send_credit_available, receive_credit_available), and the datagram counters
         (datagram_bytes_sent, datagram_bytes_received, datagram_send_drops, datagram_send_failures, datagram_expired,
         datagram_receive_drops, datagrams_delivered, min_datagram_size, max_datagram_size_seen)."""
+
+    def flow_control(self) -> dict[str, int] | None:
+        """The limits of WebTransport flow control and their use, named as the fields of WebTransportSessionInfo; None
+        when it is off on this connection."""
 
     # Streams
     def try_open(self, bidirectional: bool) -> SendStream | tuple[SendStream, RecvStream] | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pywebtransport import _config_rules as rules
 from pywebtransport.constants import (
     DEFAULT_ACCESS_LOG,
+    DEFAULT_ALLOW_POOLING,
     DEFAULT_ALPN_PROTOCOLS,
     DEFAULT_AUTO_RECONNECT,
     DEFAULT_BIND_HOST,
@@ -199,6 +200,10 @@ class ClientConfig(_Config):
     """Configuration of a client.
 
     Attributes:
+        allow_pooling: let sessions share a connection with other sessions to the same host and port whose settings are
+            equal (headers may differ), also those of other clients on this event loop. Needs flow control at both ends:
+            set `initial_max_data` or an `initial_max_streams_*`, here and at the server; else every session has a
+            connection of its own.
         alpn_protocols: ALPN names offered or accepted; WebTransport over HTTP/3 needs "h3".
         auto_reconnect: reconnect after a lost session. Without effect until `ReconnectingClient` is in.
         ca_certs: PEM file of the authorities to trust; None: those of the operating system.
@@ -226,10 +231,12 @@ class ClientConfig(_Config):
         flow_control_window_size: receive window at the start, in bytes: what a peer may send before it is read.
         headers: sent with every session request, before those of the client and of the call. Names become lower case;
             `user-agent` is added when missing.
-        initial_max_data: session limit for the peer's stream bytes. 0: no session limit is announced, QUIC's limits
-            hold.
-        initial_max_streams_bidi: session limit for the peer's bidirectional streams. 0: none is announced.
-        initial_max_streams_uni: session limit for the peer's unidirectional streams. 0: none is announced.
+        initial_max_data: stream bytes that the server may send on a session before any of them is read; then
+            `flow_control_window_size` holds. 0: no session limit is announced, QUIC's limits hold. This or one of the
+            next two above 0 turns WebTransport flow control on, with servers that announce theirs; with others the
+            same limit holds through QUIC.
+        initial_max_streams_bidi: bidirectional streams of the server that may be open on a session. 0: none announced.
+        initial_max_streams_uni: unidirectional streams of the server that may be open on a session. 0: none announced.
         keep_alive: send QUIC PINGs on an idle connection (nothing to do with TCP keep-alive).
         keyfile: PEM file of the client's key.
         log_level: level of the logger "pywebtransport", by name. Not validated.
@@ -265,6 +272,7 @@ class ClientConfig(_Config):
         write_timeout: seconds a stream write waits for room before TimeoutError; None: no limit.
     """
 
+    allow_pooling: bool = DEFAULT_ALLOW_POOLING
     alpn_protocols: list[str] = field(default_factory=lambda: list(DEFAULT_ALPN_PROTOCOLS))
     auto_reconnect: bool = DEFAULT_AUTO_RECONNECT
     ca_certs: str | None = None
@@ -413,10 +421,14 @@ class ServerConfig(_Config):
             have worked: then switch it off.
         flow_control_window_auto_scale: let the receive window grow while the reader keeps up.
         flow_control_window_size: receive window at the start, in bytes: what a peer may send before it is read.
-        initial_max_data: session limit for the peer's stream bytes. 0: no session limit is announced, QUIC's limits
-            hold.
-        initial_max_streams_bidi: session limit for the peer's bidirectional streams. 0: none is announced.
-        initial_max_streams_uni: session limit for the peer's unidirectional streams. 0: none is announced.
+        initial_max_data: stream bytes that the client may send on a session before any of them is read; then
+            `flow_control_window_size` holds. 0: no session limit is announced, QUIC's limits hold. This or one of the
+            next two above 0 turns WebTransport flow control on, with clients that announce theirs, and lets those put
+            several sessions on a connection; with other clients the same limit holds through QUIC. Safari takes the
+            announcement for a newer draft and then needs RESET_STREAM_AT, which is not in yet: leave all three at 0
+            to reach it.
+        initial_max_streams_bidi: bidirectional streams of the client that may be open on a session. 0: none announced.
+        initial_max_streams_uni: unidirectional streams of the client that may be open on a session. 0: none announced.
         keep_alive: send QUIC PINGs on an idle connection (nothing to do with TCP keep-alive).
         keyfile: PEM file of the key.
         log_level: level of the logger "pywebtransport", by name. Not validated.
@@ -427,7 +439,8 @@ class ServerConfig(_Config):
             beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
-        max_sessions: sessions at the same time, in all and on one connection.
+        max_sessions: sessions at the same time, in all and on one connection. Without flow control a connection carries
+            one.
         max_stream_buffer_size: bytes that wait for sending, per stream; `write()` waits above it.
         max_streams_per_connection: streams of its own that a session may have open.
         max_total_pending_events: early streams and datagrams kept in all.

@@ -18,6 +18,7 @@ __all__: list[str] = [
     "BIDIRECTIONAL_STREAM",
     "CLOSE_WEBTRANSPORT_SESSION_TYPE",
     "DEFAULT_ACCESS_LOG",
+    "DEFAULT_ALLOW_POOLING",
     "DEFAULT_ALPN_PROTOCOLS",
     "DEFAULT_AUTO_RECONNECT",
     "DEFAULT_BIND_HOST",
@@ -175,6 +176,7 @@ MAX_STREAM_ID: int = 2**62 - 1
 # Times are seconds, sizes are bytes.
 
 DEFAULT_ACCESS_LOG: bool = True
+DEFAULT_ALLOW_POOLING: bool = False
 DEFAULT_ALPN_PROTOCOLS: tuple[str] = (ALPN_H3,)
 DEFAULT_AUTO_RECONNECT: bool = False
 DEFAULT_BIND_HOST: str = "localhost"
@@ -244,6 +246,7 @@ SUPPORTED_DRIVERS: tuple[str, ...] = ("auto", "loop", "thread")
 class ClientConfigDefaults(TypedDict):
     """The fields of `ClientConfig`, as a dictionary."""
 
+    allow_pooling: bool
     alpn_protocols: list[str]
     auto_reconnect: bool
     ca_certs: str | None

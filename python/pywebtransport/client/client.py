@@ -15,6 +15,7 @@ from typing import Any, Self
 from pywebtransport import _core
 from pywebtransport._bridge import current_bridge
 from pywebtransport._logging import apply_log_level
+from pywebtransport.client._pooling import SharedConnections
 from pywebtransport.client.utils import parse_webtransport_url
 from pywebtransport.config import ClientConfig, ProxyConfig
 from pywebtransport.connection.connection import (
@@ -23,6 +24,7 @@ from pywebtransport.connection.connection import (
     connect_timeout,
     connection_failed,
 )
+from pywebtransport.constants import ErrorCodes
 from pywebtransport.events import Event, EventEmitter
 from pywebtransport.exceptions import (
     ClientError,
@@ -34,7 +36,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.manager.connection import ConnectionManager
 from pywebtransport.session.session import WebTransportSession
-from pywebtransport.types import URL, ConnectionState, EventType, Headers
+from pywebtransport.types import URL, ConnectionState, EventType, Headers, SessionId
 from pywebtransport.utils import get_logger, get_timestamp
 
 __all__: list[str] = ["ClientDiagnostics", "ClientStats", "WebTransportClient"]
@@ -102,7 +104,10 @@ class ClientDiagnostics:
 
 
 class WebTransportClient(EventEmitter):
-    """Connects to servers; use it as `async with`. Every `connect` makes a new QUIC connection with one session.
+    """Connects to servers; use it as `async with`.
+
+    Every `connect` makes a new QUIC connection with one session, unless `ClientConfig(allow_pooling=True)` lets it
+    share one.
 
     Events: CONNECTION_ESTABLISHED, CONNECTION_LOST and CONNECTION_CLOSED of its connections, with their data.
     """
@@ -143,6 +148,9 @@ class WebTransportClient(EventEmitter):
         self._active = False
         self._closed = False
         self._core: tuple[_core.Bridge, _core.Client] | None = None
+        self._listeners: weakref.WeakKeyDictionary[WebTransportConnection, Callable[[Event], None]] = (
+            weakref.WeakKeyDictionary()
+        )
 
     async def __aenter__(self) -> Self:
         """Activate it."""
@@ -169,7 +177,7 @@ class WebTransportClient(EventEmitter):
         return self._closed
 
     async def close(self) -> None:
-        """Close every session and connection.
+        """Close every session and connection; a shared connection only when no other client uses it.
 
         What the sessions have written is delivered first, as with `WebTransportSession.close`. Idempotent.
         """
@@ -180,6 +188,9 @@ class WebTransportClient(EventEmitter):
         for outcome in await asyncio.gather(*(session.close() for session in sessions), return_exceptions=True):
             if isinstance(outcome, Exception):
                 logger.warning("Closing a session failed: %s", outcome)
+        for connection in await self._connections.get_all_resources():
+            if connection._carries_sessions():
+                await self._let_go(connection)
         await self._connections.shutdown()
         self._active = False
         self._core = None
@@ -266,13 +277,14 @@ class WebTransportClient(EventEmitter):
         if self._config.proxy is not None:
             raise HandshakeError(PROXY_UNSUPPORTED, handshake_stage="proxy")
         config = self._with_headers(headers)
-        factory = self._connection_factory or self._connect
-        connection = await factory(config=config, host=host, port=port, path=path, proxy_addr=None)
-        made.append(connection)
-        await self._connections.add_connection(connection)
-        self._forward_events(connection)
-
-        session_id = await connection.wait_for_ready_session(timeout=limit or A_LONG_TIME)
+        if config.allow_pooling and self._connection_factory is None:
+            connection, session_id = await self._share(config, host, port, path, limit)
+        else:
+            factory = self._connection_factory or self._connect
+            connection = await factory(config=config, host=host, port=port, path=path, proxy_addr=None)
+            made.append(connection)
+            await self._hold(connection)
+            session_id = await connection.wait_for_ready_session(timeout=limit or A_LONG_TIME)
         make_session = self._session_factory or _make_session
         session = await make_session(
             connection=connection,
@@ -306,16 +318,54 @@ class WebTransportClient(EventEmitter):
             merged[name.lower()] = value
         return self._config if merged == self._config.headers else self._config.update(headers=merged)
 
-    def _forward_events(self, connection: WebTransportConnection) -> None:
-        """Emit the connection's events as the client's own."""
+    async def _share(
+        self, config: ClientConfig, host: str, port: int, path: str, limit: float | None
+    ) -> tuple[WebTransportConnection, SessionId]:
+        """Request a session on a connection that other sessions use, or on a new one that they may use."""
+        shared = SharedConnections.of(config, host, port)
+        while True:
+            async with shared.opening:
+                connection = shared.find()
+                is_new = connection is None
+                if connection is None:
+                    connection = await self._connect(config, host, port, path, None)
+                    shared.add(connection)
+                    assert connection._requested is not None, "a new connection has requested its session"
+                    session_id = connection._requested
+                else:
+                    session_id = connection._request_session(config, host, port, path)
+            try:
+                await self._hold(connection)
+                return connection, await connection._wait_for_session(session_id, limit)
+            except BaseException as error:
+                await connection._give_up(session_id)
+                # The server has enough sessions on this connection. RFC 9114 8.1: it processed nothing, so ask again.
+                if is_new or not isinstance(error, ClientError) or error.wire_code != ErrorCodes.H3_REQUEST_REJECTED:
+                    raise
+                shared.remove(connection)
+
+    async def _hold(self, connection: WebTransportConnection) -> None:
+        """Keep a connection until it ends or the client is closed, and emit its events as the client's own."""
+        await self._connections.add_connection(connection)
+        if connection in self._listeners:
+            return
 
         def forward(event: Event) -> None:
             self._emit_soon(event.type, event.data)  # type: ignore[arg-type]  # only EventTypes are registered
 
+        self._listeners[connection] = forward
         connection.on(EventType.CONNECTION_LOST, forward)
         connection.on(EventType.CONNECTION_CLOSED, forward)
         # It was emitted before anybody could listen to the new object.
         self._emit_soon(EventType.CONNECTION_ESTABLISHED, {"connection_id": connection.connection_id})
+
+    async def _let_go(self, connection: WebTransportConnection) -> None:
+        """Leave a shared connection to the others."""
+        await self._connections.remove_connection(connection.connection_id)
+        forward = self._listeners.pop(connection, None)
+        if forward is not None:
+            connection.off(EventType.CONNECTION_LOST, forward)
+            connection.off(EventType.CONNECTION_CLOSED, forward)
 
 
 async def _make_session(connection: WebTransportConnection, **keywords: Any) -> WebTransportSession:

@@ -120,17 +120,24 @@ class WebTransportConnection(EventEmitter):
         """Connect without a time limit, with a core client that the caller may keep for more connections."""
         connection = cls(config)
         connection._early_state = ConnectionState.CONNECTING
-        core = await client.connect(host, port)
-        connection._attach(core)
+        connection._attach(await client.connect(host, port))
         try:
-            authority, headers = _request_headers(config.headers, host, port)
-            # RFC 9110 7.1: a fragment is for the client only.
-            session = core.request_session(authority, path.partition("#")[0], headers)
-            connection._requested = connection._add_session(session)
+            connection._requested = connection._request_session(config, host, port, path)
         except BaseException:
             await connection.close()
             raise
         return connection
+
+    def _request_session(self, config: ClientConfig, host: str, port: int, path: str) -> SessionId:
+        """Send a session request; `_wait_for_session` waits for its answer."""
+        assert self._core is not None, "only a connection that was made is asked"
+        authority, headers = _request_headers(config.headers, host, port)
+        # RFC 9110 7.1: a fragment is for the client only.
+        return self._add_session(self._core.request_session(authority, path.partition("#")[0], headers))
+
+    def _has_room(self) -> bool:
+        """Tell whether another session may be requested: the two ends flow-control each of them."""
+        return self._core is not None and not self._closing and self._core.can_request_session()
 
     @classmethod
     def _accepted(cls, core: _core.Connection, config: ServerConfig) -> Self:
@@ -315,13 +322,12 @@ class WebTransportConnection(EventEmitter):
             ClientError: the server refused; the text names the status: `HTTP status 404`.
             ConnectionError: the connection ended first, or the limit passed (then it is also a TimeoutError).
         """
-        return await self._wait_for_session(timeout)
-
-    async def _wait_for_session(self, timeout: float | None) -> SessionId:
-        """Do the work of `wait_for_ready_session`, with None for no limit."""
-        session_id = self._requested
-        if session_id is None:
+        if self._requested is None:
             raise ConnectionError("No session was requested on this connection")
+        return await self._wait_for_session(self._requested, timeout)
+
+    async def _wait_for_session(self, session_id: SessionId, timeout: float | None) -> SessionId:
+        """Do the work of `wait_for_ready_session` for any session, with None for no limit."""
         core = self._sessions[session_id]
         if core.state == "connecting":
             host, port = self.remote_address or ("", 0)
@@ -394,12 +400,24 @@ class WebTransportConnection(EventEmitter):
         A client waits for the close packet. A server leaves it to the core, which gives the peer a moment to read the
         session's close: browsers report a lost connection when CONNECTION_CLOSE comes too close behind it.
         """
-        if self._core is None or self._core.session_count() > 0:
+        if self._core is None or self._carries_sessions():
             return
         if isinstance(self._config, ClientConfig):
             await self.close()
         else:
             self._core.release()
+
+    def _carries_sessions(self) -> bool:
+        """Tell whether a session lives on it."""
+        return self._core is not None and self._core.session_count() > 0
+
+    async def _give_up(self, session_id: SessionId) -> None:
+        """Cancel a session request that failed or is not wanted any more; other sessions go on."""
+        core = self._sessions.get(session_id)
+        if core is not None:
+            core.close(0, "")
+        self._forget_session(session_id)
+        await self._release()
 
     def _session_gone(self) -> None:
         """Close a client's connection after the peer has closed its last session: nobody will use it again.
@@ -476,7 +494,7 @@ class WebTransportConnection(EventEmitter):
             return _with_close(ClientError(f"Session request rejected with HTTP status {info.status}"), info)
         if info.cause in ("reset", "rejected", "protocol"):
             reason = f": {info.reason}" if info.reason else ""
-            return _with_close(ClientError(f"Session request refused with code {info.code:#x}{reason}"), info)
+            return _with_close(ClientError(f"Session request refused{reason}"), info)
         closed = self._core.close_info if self._core is not None else None
         return self._lost(closed or info)
 
@@ -507,6 +525,7 @@ ErrorT = TypeVar("ErrorT", bound=WebTransportError)
 def _with_close(error: ErrorT, info: _core.CloseInfo) -> ErrorT:
     """Put how it ended into the attributes of the error."""
     error.close_code, error.close_reason, error.ended_by = info.code, info.reason, info.ended_by
+    error.wire_code = info.wire_code
     return error
 
 
@@ -534,6 +553,7 @@ def _session_info(session_id: SessionId, core: _core.Session) -> WebTransportSes
         closed_at=values["closed_at"] or None,
         close_code=closed.code if closed is not None else None,
         close_reason=closed.reason if closed is not None else None,
+        **(core.flow_control() or {}),
     )
 
 

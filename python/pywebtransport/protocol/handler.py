@@ -29,8 +29,10 @@ logger = get_logger(__name__)
 class WebTransportProtocolHandler(EventEmitter):
     """What `connection.protocol_handler` and `session.protocol_handler` return; applications do not make it.
 
-    Events: SETTINGS_RECEIVED, SESSION_REQUEST, SESSION_READY, SESSION_DRAINING, SESSION_CLOSED; STREAM_OPENED (fields
-    of `StreamInfo` and `initial_payload`) when a stream of the peer is taken from `incoming_streams()`, STREAM_CLOSED.
+    Events: SETTINGS_RECEIVED, SESSION_REQUEST, SESSION_READY, SESSION_DRAINING, SESSION_CLOSED;
+    SESSION_MAX_DATA_UPDATED `{session_id, max_data}`, SESSION_MAX_STREAMS_BIDI_UPDATED and
+    SESSION_MAX_STREAMS_UNI_UPDATED when the peer raised a limit of WebTransport flow control; STREAM_OPENED (fields of
+    `StreamInfo` and `initial_payload`) when a stream of the peer is taken from `incoming_streams()`, STREAM_CLOSED.
     Bytes and datagrams are not repeated here: they belong to the streams and the datagram transport.
     """
 

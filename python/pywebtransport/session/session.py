@@ -101,6 +101,7 @@ class WebTransportSession(EventEmitter):
         self._core: _core.Session | None = find(session_id) if find is not None else None
         self._initialized = False
         self._ready_told = self._draining_told = self._ended = False
+        self._limits_told: dict[str, int] = {}  # those of the peer
         self._closers = 0  # calls of close() at work
         self._failed_openings = 0  # those that the core does not know of
         self._created_at = get_timestamp()
@@ -230,6 +231,7 @@ class WebTransportSession(EventEmitter):
             )
         self._initialized = True
         self._loop = asyncio.get_running_loop()
+        self._limits_told = self._core.flow_control() or {}
         self._core.subscribe(weak_callback(self._on_core_change))
         self._on_core_change()
 
@@ -514,6 +516,7 @@ class WebTransportSession(EventEmitter):
         if not self._draining_told and state == "draining":
             self._draining_told = True
             self._tell(EventType.SESSION_DRAINING, {"session_id": self._session_id})
+        self._tell_limits(core)
         if state == "closed" and not self._closers and self._end():
             self._emit_soon(EventType.SESSION_CLOSED, self._close_data())
             connection = self._connection()
@@ -554,6 +557,18 @@ class WebTransportSession(EventEmitter):
         if handler is not None:
             info = self._info() if event_type is EventType.SESSION_READY else data
             handler._emit_soon(event_type, info)
+
+    def _tell_limits(self, core: _core.Session) -> None:
+        """Emit the limits of flow control that the peer has raised since the last look, when somebody listens."""
+        handler = self._existing_handler()
+        if handler is None or not any(map(handler._wants, _LIMITS)):
+            return
+        limits = core.flow_control() or {}
+        for event_type, field in _LIMITS.items():
+            limit = limits.get(f"peer_{field}", 0)
+            if limit > self._limits_told.get(f"peer_{field}", 0):
+                handler._emit_soon(event_type, {"session_id": self._session_id, field: limit})
+        self._limits_told = limits
 
     def _existing_handler(self) -> WebTransportProtocolHandler | None:
         connection = self._connection()
@@ -627,3 +642,9 @@ _COUNTERS = (
     "datagrams_received",
     "protocol_errors",
 )
+
+_LIMITS = {
+    EventType.SESSION_MAX_DATA_UPDATED: "max_data",
+    EventType.SESSION_MAX_STREAMS_BIDI_UPDATED: "max_streams_bidi",
+    EventType.SESSION_MAX_STREAMS_UNI_UPDATED: "max_streams_uni",
+}

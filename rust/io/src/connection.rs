@@ -284,6 +284,11 @@ impl Connection {
         }
     }
 
+    /// Whether one more session may be asked for: draft-16 section 5.1 allows a client one at a time without flow control.
+    pub fn can_request_session(&self) -> bool {
+        self.end().is_none() && (self.session_count() as u64) < self.session_limit()
+    }
+
     /// Client: send an extended CONNECT.
     pub fn request_session(
         self: &Arc<Self>,
@@ -292,12 +297,17 @@ impl Connection {
         headers: HeaderList,
     ) -> Result<Arc<Session>, OpenError> {
         let dialect = self.dialect().ok_or(OpenError::SessionClosed(None))?;
-        if self.session_count() as u64 >= self.session_limit() {
+        if self.end().is_some() {
+            return Err(OpenError::SessionClosed(None));
+        }
+        if !self.can_request_session() {
             return Err(OpenError::TooManySessions);
         }
-        let opened = wt_quic::try_open_bi(&self.quic, Code::H3_REQUEST_CANCELLED.0);
-        let Some(Ok((send, recv))) = opened else {
-            return Err(OpenError::SessionClosed(None));
+        let (send, recv) = match wt_quic::try_open_bi(&self.quic, Code::H3_REQUEST_CANCELLED.0) {
+            Some(Ok(halves)) => halves,
+            // The server's QUIC limit leaves no room for a request.
+            None => return Err(OpenError::TooManySessions),
+            Some(Err(_)) => return Err(OpenError::SessionClosed(None)),
         };
         let id = send.id();
         let request = ConnectRequest::new(dialect, authority, path, headers);

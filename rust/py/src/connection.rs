@@ -27,6 +27,7 @@ pub(crate) struct CloseInfo {
     ended_by: &'static str,
     cause: &'static str,
     status: Option<u16>,
+    wire_code: Option<u64>,
 }
 
 impl From<wt_io::error::CloseInfo> for CloseInfo {
@@ -35,7 +36,13 @@ impl From<wt_io::error::CloseInfo> for CloseInfo {
             CloseCause::Rejected { status } => Some(status),
             _ => None,
         };
+        let wire_code = match info.cause {
+            CloseCause::Reset(code) => Some(code.0),
+            CloseCause::Protocol(fault) => Some(fault.code.0),
+            _ => None,
+        };
         Self {
+            wire_code,
             code: info.code.into(),
             cause: errors::cause(&info.cause),
             reason: info.reason,
@@ -53,6 +60,7 @@ impl From<&ConnectionEnd> for CloseInfo {
             ended_by: errors::initiator(end.by),
             cause: end.cause,
             status: None,
+            wire_code: (end.code != 0).then_some(end.code),
         }
     }
 }
@@ -152,14 +160,16 @@ impl Connection {
         if let Some(end) = self.io.end() {
             return Err(errors::connection(py, end));
         }
-        let io = self.io.request_session(authority, path, headers).map_err(|_| {
-            errors::plain(
-                py,
-                Class::Session,
-                "the server allows no further request on this connection now",
-            )
-        })?;
+        let io = self
+            .io
+            .request_session(authority, path, headers)
+            .map_err(|error| errors::open(py, Class::Session, &error))?;
         Ok(Session::new(py, self.again(py), io))
+    }
+
+    fn can_request_session(&self) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(self.io.can_request_session())
     }
 
     fn session_count(&self) -> PyResult<usize> {

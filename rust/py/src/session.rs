@@ -204,6 +204,27 @@ impl Session {
         ]))
     }
 
+    fn flow_control(&self) -> PyResult<Option<HashMap<&'static str, u64>>> {
+        self.bridge.get().check()?;
+        Ok(self.io.credits().map(|credits| {
+            let ([ours, ours_bidi, ours_uni], [theirs, theirs_bidi, theirs_uni]) = (credits.receiving, credits.sending);
+            HashMap::from([
+                ("local_max_data", ours.limit),
+                ("peer_data_sent", ours.used),
+                ("local_max_streams_bidi", ours_bidi.limit),
+                ("peer_streams_bidi_opened", ours_bidi.used),
+                ("local_max_streams_uni", ours_uni.limit),
+                ("peer_streams_uni_opened", ours_uni.used),
+                ("peer_max_data", theirs.limit),
+                ("local_data_sent", theirs.used),
+                ("peer_max_streams_bidi", theirs_bidi.limit),
+                ("local_streams_bidi_opened", theirs_bidi.used),
+                ("peer_max_streams_uni", theirs_uni.limit),
+                ("local_streams_uni_opened", theirs_uni.used),
+            ])
+        }))
+    }
+
     fn try_open<'py>(&self, py: Python<'py>, bidirectional: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.bridge.get().check()?;
         let opened = self.io.try_open(bidirectional).map_err(|error| {
