@@ -1,0 +1,113 @@
+"""The server under test as the tests see it: its process, its memory, its counters, and whether it still serves."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from pywebtransport import WebTransportClient, WebTransportSession
+from pywebtransport.utils import DevCertificate
+from tests.harness import SECONDS, client_config
+from tests.hostile import peer, wire
+
+ROOT = Path(__file__).parents[2]
+
+
+class ServerProcess:
+    """A running server."""
+
+    def __init__(self, process: subprocess.Popen[str], log: IO[str], certificate: DevCertificate) -> None:
+        assert process.stdout is not None
+        self._process = process
+        self._log = log
+        self._config = client_config(certificate)
+        self.port = int(process.stdout.readline())
+        self.rss_before = 0
+        """Resident memory in bytes when the suite began; set by `warm_up`."""
+
+    def url(self, path: str = "/echo") -> str:
+        return f"https://127.0.0.1:{self.port}{path}"
+
+    def connect(
+        self, settings: dict[int, int] | None = wire.DRAFT_15, **options: Any
+    ) -> contextlib.AbstractAsyncContextManager[peer.Peer]:
+        """A hostile peer's connection, see `peer.connect`."""
+        return peer.connect(self.port, settings, **options)
+
+    def rss(self) -> int:
+        """Resident memory in bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
+        return int(kib) * 1024
+
+    def log(self) -> str:
+        """What the server has printed to stderr."""
+        self._log.flush()
+        return Path(self._log.name).read_text()
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    async def warm_up(self) -> None:
+        """Have a normal session of each kind and note the memory; once per process."""
+        if not self.rss_before:
+            for _ in range(5):
+                await self.works()
+                async with self.connect() as stranger:
+                    await stranger.echoes(await stranger.session())
+            self.rss_before = self.rss()
+
+    @contextlib.asynccontextmanager
+    async def normal_session(self, path: str = "/echo") -> AsyncIterator[WebTransportSession]:
+        """A session of the library's own client."""
+        async with WebTransportClient(config=self._config) as client:
+            yield await client.connect(self.url(path))
+
+    async def works(self) -> None:
+        """A normal session, at once: streams of both kinds and datagrams come back."""
+        async with asyncio.timeout(SECONDS), self.normal_session() as session:
+            stream = await session.create_bidirectional_stream()
+            await stream.write(b"there")
+            await stream.close()
+            assert await stream.read_all() == b"there"
+            one_way = await session.create_unidirectional_stream()
+            await one_way.write(b"and back")
+            await one_way.close()
+            assert await (await anext(session.incoming_streams())).read_all() == b"and back"
+            await session.datagrams.send(b"datagram")
+            assert await session.datagrams.receive() == b"datagram"
+
+    async def stats(self) -> dict[str, Any]:
+        """What the server counts."""
+        async with asyncio.timeout(SECONDS), self.normal_session("/stats") as session:
+            stream = await session.create_bidirectional_stream()
+            await stream.write(b"?")
+            await stream.close()
+            answer: dict[str, Any] = json.loads(await stream.read_all())
+            return answer
+
+
+@contextlib.contextmanager
+def running(certificate: DevCertificate, **options: Any) -> Iterator[ServerProcess]:
+    """A server process; `options` are fields of ServerConfig."""
+    arguments = [certificate.certfile, certificate.keyfile, json.dumps(options)]
+    with tempfile.NamedTemporaryFile("w", suffix=".log") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.hostile.program", *arguments],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+        with process:
+            try:
+                yield ServerProcess(process, log, certificate)
+            finally:
+                process.kill()
