@@ -6,8 +6,9 @@ use bytes::BytesMut;
 use h3::proto::varint::VarInt;
 use qpack::{DecoderError, HeaderField, decode_stateless, encode_stateless};
 
-use crate::error::{ConnectionError, Error, StreamError};
+use crate::error::{Error, StreamError};
 use crate::error_code::Code;
+use crate::field_section::undecodable;
 
 /// A decoded field line: name and value as they came.
 pub(crate) type Field = (Vec<u8>, Vec<u8>);
@@ -36,10 +37,8 @@ pub(crate) fn encode_fields<'a>(fields: impl Iterator<Item = (&'a str, &'a str)>
     section
 }
 
-/// Decodes a field section of at most `max_size` bytes, counted as RFC 9114 section 4.2.2 does: name, value and 32
-/// for each field.
+/// Reads the lines of a field section, see `field_section`.
 pub(crate) fn decode_fields(section: &[u8], max_size: u64) -> Result<Vec<Field>, Error> {
-    check_prefix(section)?;
     let mut buf = section;
     match decode_stateless(&mut buf, max_size) {
         Ok(decoded) => Ok(decoded
@@ -60,26 +59,10 @@ pub(crate) fn decode_fields(section: &[u8], max_size: u64) -> Result<Vec<Field>,
     }
 }
 
-/// Checks the two integers in front of a field section: the crate accepts any at capacity 0.
-///
-/// RFC 9204 4.5.1.1: a Required Insert Count that cannot be is a decompression failure; at capacity 0 only 0 can be,
-/// and 0 is the byte 0x00. 4.5.1.2: a Sign bit of 1 is invalid when the count is not above Delta Base, so never valid.
-fn check_prefix(section: &[u8]) -> Result<(), Error> {
-    match section {
-        [0, base, ..] if base & 0x80 == 0 => Ok(()),
-        [0, _, ..] => Err(undecodable("negative base in a field section")),
-        [_, _, ..] => Err(undecodable(
-            "field section refers to a dynamic table that does not exist",
-        )),
-        _ => Err(undecodable("field section ends in its prefix")),
-    }
-}
-
-/// RFC 9204 section 2.2: a field section that cannot be decoded is a connection error.
-fn undecodable(reason: &'static str) -> Error {
-    ConnectionError {
-        code: Code::QPACK_DECOMPRESSION_FAILED,
-        reason,
-    }
-    .into()
+/// Encodes a field section of one field whose name is empty, so that its value is a literal.
+pub(crate) fn encode_value(value: &[u8]) -> BytesMut {
+    let mut section = BytesMut::new();
+    let written = encode_stateless(&mut section, [HeaderField::new(Vec::new(), value)]);
+    debug_assert!(written.is_ok(), "{written:?}");
+    section
 }

@@ -9,6 +9,7 @@ use crate::codec::{self, Field};
 use crate::dialect::{Dialect, TOKEN, TOKEN_D15};
 use crate::error::{Error, StreamError};
 use crate::error_code::Code;
+use crate::field_section;
 use crate::frame;
 
 /// Header fields in order: lower-case names, no pseudo-headers.
@@ -106,8 +107,8 @@ impl Request {
     /// # Errors
     ///
     /// H3_MESSAGE_ERROR or H3_EXCESSIVE_LOAD on the stream; QPACK_DECOMPRESSION_FAILED for the connection.
-    pub fn decode(field_section: &[u8], max_size: u64) -> Result<Request, Error> {
-        let (pseudo, headers) = Pseudo::split(codec::decode_fields(field_section, max_size)?)?;
+    pub fn decode(section: &[u8], max_size: u64) -> Result<Request, Error> {
+        let (pseudo, headers) = Pseudo::split(field_section::decode(section, max_size)?)?;
         Ok(pseudo.into_request(headers)?)
     }
 }
@@ -130,8 +131,8 @@ impl Response {
     /// # Errors
     ///
     /// As [`Request::decode`].
-    pub fn decode(field_section: &[u8], max_size: u64) -> Result<Response, Error> {
-        let (pseudo, headers) = Pseudo::split(codec::decode_fields(field_section, max_size)?)?;
+    pub fn decode(section: &[u8], max_size: u64) -> Result<Response, Error> {
+        let (pseudo, headers) = Pseudo::split(field_section::decode(section, max_size)?)?;
         Ok(pseudo.into_response(headers)?)
     }
 

@@ -11,7 +11,7 @@
 //!
 //! | noun | module |
 //! |---|---|
-//! | integers, field sections (the only users of outside codecs) | [`varint`], [`headers`], private `codec` |
+//! | integers, field sections (the only users of outside codecs) | [`varint`], [`headers`], private `codec` and `field_section` |
 //! | codes and errors, by width | [`error_code`], [`error`] |
 //! | what the two sides announced, and what follows | [`settings`], [`dialect`] |
 //! | framing | [`frame`], [`capsule`], [`stream_header`], [`datagram`] |
@@ -40,6 +40,7 @@ pub mod stream_header;
 pub mod varint;
 
 mod codec;
+mod field_section;
 mod tlv;
 
 /// The draft whose sections the comments cite.
