@@ -157,8 +157,13 @@ class Connection:
     def request_session(self, authority: str, path: str, headers: list[tuple[str, str]]) -> Session:
         """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready."""
     def can_request_session(self) -> bool:
-        """Whether `request_session` may be called: the connection lives, and carries no session yet or has flow control
-        and room for one more."""
+        """Whether `request_session` may be called: the connection lives and does not wind down, and carries no session
+        yet or has flow control and room for one more."""
+    @property
+    def is_going_away(self) -> bool:
+        """Whether either side has sent GOAWAY: no new sessions on this connection."""
+    def go_away(self) -> None:
+        """Send GOAWAY and drain every session; a server resets later requests with H3_REQUEST_REJECTED. Idempotent."""
     def session_count(self) -> int:
         """Sessions that are not closed."""
     def settings(self) -> dict[int, int]:
@@ -169,7 +174,8 @@ class Connection:
         datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn does not tell it."""
     def closed(self) -> Readiness: ...
     def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call back through `loop.call_soon` when the connection ends or its SETTINGS arrive; at most one callback."""
+        """Call back through `loop.call_soon` when the connection ends, when its SETTINGS or a GOAWAY arrive, and when a
+        session has left it; at most one callback."""
     def release(self) -> None:
         """A session was closed: close the connection too if no other lives on it. Returns at once.
 
@@ -198,6 +204,9 @@ class Server:
     def stats(self) -> dict[str, int]:
         """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors,
         requests_rejected."""
+    def drain(self, limit: float) -> Awaitable[None]:
+        """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
+        session is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""
     def close(self) -> Awaitable[None]:
         """Stop accepting, close every connection with H3_NO_ERROR and release the port. Idempotent."""
 
@@ -233,6 +242,11 @@ class Session:
         """Begin the close: written data and accepted datagrams go first, then the CLOSE capsule and FIN.
 
         `closed()` becomes ready when the peer answered, or after `close_timeout`. Idempotent; the first close wins.
+        """
+    def drain(self) -> None:
+        """Ask the peer to wind down (WT_DRAIN_SESSION); the state becomes "draining" here too, and all goes on.
+
+        Once; before the session is established and after its end it does nothing.
         """
     def established(self) -> Readiness:
         """Ready once the session is connected, or ended before that."""

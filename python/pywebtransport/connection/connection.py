@@ -361,6 +361,20 @@ class WebTransportConnection(EventEmitter):
                 for issue in issues:
                     logger.warning("Connection %s: %s", self._connection_id, issue)
 
+    async def drain(self) -> None:
+        """Wind the connection down: GOAWAY for new sessions, and `drain` for each session on it.
+
+        The peer asks for no new session on this connection; a server refuses those under way, and a client that gets
+        the refusal may repeat its request on another connection. What lives goes on. Does not wait. Idempotent, and
+        harmless on a connection that has ended. RFC 9114 section 5.2.
+
+        Raises:
+            ConnectionError: there is no connection yet.
+        """
+        if self._core is None:
+            raise ConnectionError(f"Connection is not connected, its state is {self.state}")
+        self._core.go_away()
+
     def record_activity(self) -> None:
         """Count now as activity. All traffic counts by itself; this is for callers who know better."""
         self._manual_activity = get_timestamp()

@@ -235,11 +235,28 @@ class WebTransportServer(EventEmitter):
             logger.info("Server task cancelled, closing")
             await self.close()
 
-    async def close(self) -> None:
+    async def close(self, drain: float | None = None) -> None:
         """Close all connections and release the port. Does nothing unless the server listens.
 
-        Waits until the close packets were handed to the socket.
+        With `drain` the sessions get time to end first. From then on new connections and session requests are refused;
+        each connection gets GOAWAY and each session WT_DRAIN_SESSION, so clients and the handlers here see
+        SESSION_DRAINING. When all sessions have ended, or the time is up, the server closes. A call of `close()`
+        meanwhile ends the wait. RFC 9114 section 5.2.
+
+        Waits until the close packets were handed to the socket. Cancelling it while it drains leaves the server
+        draining: call it again.
+
+        Args:
+            drain: seconds that sessions may take to end; None or 0: close at once.
+
+        Raises:
+            ValueError: `drain` is negative.
         """
+        if drain is not None and not drain >= 0:
+            raise ValueError(f"drain must be a number of seconds that is not negative, got {drain}")
+        if drain and self._core is not None:
+            logger.info("Draining for at most %s s", drain)
+            await self._core.drain(drain)
         core, self._core = self._core, None
         if core is None:
             return

@@ -56,7 +56,7 @@ StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream
 class WebTransportSession(EventEmitter):
     """One WebTransport session, as `WebTransportClient.connect` returns it and as server handlers get it.
 
-    Events: SESSION_READY `{session_id}`, SESSION_DRAINING `{session_id}` when the peer asks to wind down,
+    Events: SESSION_READY `{session_id}`, SESSION_DRAINING `{session_id}` once when either side asks to wind down,
     SESSION_CLOSED `{session_id, code, reason}`.
 
     Attributes:
@@ -299,6 +299,22 @@ class WebTransportSession(EventEmitter):
         connection = self._connection()
         if close_connection and connection is not None:
             await connection._release()
+
+    async def drain(self) -> None:
+        """Ask the peer to finish its work and end the session soon.
+
+        A hint: the state becomes DRAINING on both sides, each emits SESSION_DRAINING, and everything works as before,
+        also new streams and datagrams. Who sees it closes the session when its work is done. Does not wait. Idempotent,
+        and harmless on a session that has ended. The WT_DRAIN_SESSION capsule of draft-ietf-webtrans-http3, section
+        "Interaction with the HTTP/3 GOAWAY frame".
+
+        Raises:
+            SessionError: not initialized, or not established yet.
+        """
+        core = self._started()
+        if core.state == "connecting":
+            raise self._not_ready()
+        core.drain()
 
     async def wait_closed(self) -> None:
         """Wait until the session is closed: by either side, or by the loss of the connection. Cancelling loses nothing.

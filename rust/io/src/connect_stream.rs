@@ -257,6 +257,8 @@ impl Task {
                     None => self.machine.reject(500, Vec::new()),
                 },
                 Command::Reject(status, headers) => self.machine.reject(status, headers),
+                Command::Drain => self.machine.drain(),
+                Command::Goaway(id) => self.machine.handle_goaway(id),
                 Command::Abort(error) => self.machine.abort(error.code, error.reason),
                 Command::Close(code, reason) => {
                     if self.machine.state() == State::Connecting {

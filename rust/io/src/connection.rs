@@ -16,7 +16,7 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wt_proto::{
@@ -26,11 +26,11 @@ use wt_proto::{
     error::ConnectionError,
     error_code::Code,
     flow_control,
+    goaway::LocalGoaway,
     headers::{ConnectRequest, HeaderList},
     registry::{DatagramRoute, Limits, Registry, StreamRoute},
     session::Initiator,
     settings::Settings,
-    stream_header::encode_control_preface,
 };
 
 use crate::{
@@ -49,6 +49,10 @@ use crate::{
     session::{Arrived, Session, reject},
     stats::ConnectionStats,
 };
+
+mod control_stream;
+
+use control_stream::NO_GOAWAY;
 
 /// Ended sessions whose late streams and datagrams are turned away at once.
 const REMEMBERED_SESSIONS: usize = 64;
@@ -95,6 +99,12 @@ pub struct Connection {
     ready: Gate,
     registry: Mutex<Registry<Arc<Session>, Arrived>>,
     pub(crate) peer_streams: Mutex<PeerStreams>,
+    goaway: Mutex<LocalGoaway>,
+    /// For the control stream, once `goaway_due` is open.
+    goaway_frame: Mutex<Bytes>,
+    goaway_due: Gate,
+    /// The id in the peer's GOAWAY, or [`NO_GOAWAY`].
+    peer_goaway: AtomicU64,
     early_bell: Notify,
     half_open: AtomicUsize,
     end: OnceLock<ConnectionEnd>,
@@ -155,6 +165,10 @@ impl Connection {
             ready: Gate::default(),
             registry: Mutex::new(registry),
             peer_streams: Mutex::new(PeerStreams::new(role)),
+            goaway: Mutex::new(LocalGoaway::new(role)),
+            goaway_frame: Mutex::default(),
+            goaway_due: Gate::default(),
+            peer_goaway: AtomicU64::new(NO_GOAWAY),
             early_bell: Notify::new(),
             half_open: AtomicUsize::new(0),
             end: OnceLock::new(),
@@ -166,7 +180,7 @@ impl Connection {
         connection.stats.established_at.set_once();
         connection.touch();
         driver.spawn(supervise(connection.clone()));
-        driver.spawn(send_control_stream(connection.clone()));
+        driver.spawn(control_stream::send(connection.clone()));
         driver.spawn(incoming::accept_uni(connection.clone()));
         driver.spawn(incoming::accept_bi(connection.clone()));
         driver.spawn(incoming::read_datagrams(connection.clone()));
@@ -264,7 +278,12 @@ impl Connection {
         self.end.get()
     }
 
-    /// Ring this token when the SETTINGS arrive and when the connection ends.
+    /// Whether the CONNECT stream of any session is not done, answered or not.
+    pub(crate) fn has_sessions(&self) -> bool {
+        !self.registry.lock().is_empty()
+    }
+
+    /// Ring this token when the SETTINGS or a GOAWAY arrive, and when the connection ends.
     pub fn subscribe(&self, token: Token) {
         self.subscriber.store(token.0, Release);
     }
@@ -284,9 +303,10 @@ impl Connection {
         }
     }
 
-    /// Whether one more session may be asked for: draft-16 section 5.1 allows a client one at a time without flow control.
+    /// Whether one more session may be asked for: draft-16 section 5.1 allows a client one at a time without flow control, and
+    /// section 4.7 none after GOAWAY.
     pub fn can_request_session(&self) -> bool {
-        self.end().is_none() && (self.session_count() as u64) < self.session_limit()
+        self.end().is_none() && !self.is_going_away() && (self.session_count() as u64) < self.session_limit()
     }
 
     /// Client: send an extended CONNECT.
@@ -299,6 +319,10 @@ impl Connection {
         let dialect = self.dialect().ok_or(OpenError::SessionClosed(None))?;
         if self.end().is_some() {
             return Err(OpenError::SessionClosed(None));
+        }
+        // RFC 9114 section 5.2: no new requests after GOAWAY.
+        if self.is_going_away() {
+            return Err(OpenError::GoingAway);
         }
         if !self.can_request_session() {
             return Err(OpenError::TooManySessions);
@@ -316,6 +340,7 @@ impl Connection {
         let session = Session::new(id, self.clone());
         session.set_request(request);
         self.adopt(&session);
+        self.tell_goaway(&session);
         self.driver.spawn(connect_stream::run(
             session.clone(),
             machine,
@@ -479,8 +504,19 @@ impl Connection {
         // Draft-16 section 3.1: a server MUST NOT process a request before the client's SETTINGS.
         let _ = select(self.ready.passed(), self.ended.passed()).await;
         let id = stream.recv.id();
+        if !self.goaway.lock().admit_request(id) {
+            return self.refuse_request(stream);
+        }
         let machine = self.flow_controlled(wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE));
         connect_stream::run(Session::new(id, self), machine, stream, first).await;
+    }
+
+    /// A request that comes after this side's GOAWAY, whatever it asks for.
+    fn refuse_request(&self, stream: ConnectStream) {
+        let ConnectStream { mut send, mut recv } = stream;
+        send.reset(Code::H3_REQUEST_REJECTED.0);
+        recv.stop(Code::H3_REQUEST_REJECTED.0);
+        self.count_plain_request();
     }
 
     fn flow_controlled(&self, machine: wt_proto::session::Session) -> wt_proto::session::Session {
@@ -507,6 +543,11 @@ impl Connection {
             Some(_) if self.session_count() as u64 >= self.session_limit() => Some(Refusal::Abort(
                 Code::H3_REQUEST_REJECTED,
                 "this connection carries its number of sessions already",
+            )),
+            // Its stream began before this side's GOAWAY, its headers ended behind it.
+            Some(_) if self.goaway_due.is_open() => Some(Refusal::Abort(
+                Code::H3_REQUEST_REJECTED,
+                "this server takes no new sessions: it is going away",
             )),
             Some(_) => None,
         };
@@ -567,6 +608,9 @@ impl Connection {
             .streams
             .into_iter()
             .for_each(|arrived| reject(arrived, Code::WT_SESSION_GONE));
+        if let Some(server) = &self.server {
+            server.count_ended_session();
+        }
         self.changed();
     }
 
@@ -584,16 +628,7 @@ impl Connection {
                 self.ready.open();
                 self.changed();
             }
-            // Draft-16 section 4.7: GOAWAY is a hint to wind down, as WT_DRAIN_SESSION is.
-            ControlEvent::Goaway(_) => {
-                let sessions: Vec<_> = self
-                    .registry
-                    .lock()
-                    .iter()
-                    .map(|(_, session)| session.clone())
-                    .collect();
-                sessions.iter().for_each(|session| session.set_draining());
-            }
+            ControlEvent::Goaway(id) => self.handle_goaway(id),
             // RFC 9218: a hint that may be ignored.
             ControlEvent::PriorityUpdate { .. } => {}
         }
@@ -655,22 +690,6 @@ async fn supervise(connection: Arc<Connection>) {
     if let Some(server) = &connection.server {
         server.connection_ended(&connection);
     }
-}
-
-/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
-async fn send_control_stream(connection: Arc<Connection>) {
-    let Ok(mut send) = wt_quic::open_uni(&connection.quic, Code::H3_NO_ERROR.0).await else {
-        return;
-    };
-    let mut preface = BytesMut::new();
-    encode_control_preface(&connection.local_settings, &mut preface);
-    let mut chunks = [preface.freeze()];
-    while !chunks[0].is_empty() {
-        if send.write_chunks(&mut chunks).await.is_err() {
-            break;
-        }
-    }
-    connection.ended.passed().await;
 }
 
 /// Go to the end of the driver's queue once.

@@ -180,6 +180,9 @@ pub enum OpenError {
     /// The connection carries as many sessions as it may: one, unless both sides announced flow control.
     #[error("the connection carries as many sessions as it may")]
     TooManySessions,
+    /// Either side winds the connection down (GOAWAY): new sessions need a new connection.
+    #[error("the connection is winding down")]
+    GoingAway,
 }
 
 /// Why a datagram was not accepted.

@@ -15,6 +15,7 @@ use std::{
 
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicServerConfig;
+use tokio::sync::Notify;
 use wt_proto::{dialect::Role, error_code::Code};
 
 use crate::{
@@ -33,6 +34,8 @@ use crate::{
     stats::ServerStats,
     tls,
 };
+
+mod drain;
 
 /// How long a closing server waits for its connections to be forgotten.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -65,6 +68,9 @@ pub struct ServerShared {
     connections: Mutex<Vec<Weak<Connection>>>,
     /// Handshakes and connections.
     active: AtomicUsize,
+    /// No new connections and sessions; it closes when those it has are done.
+    draining: AtomicBool,
+    session_ended: Notify,
     closed: AtomicBool,
     /// Opens when the port is released.
     released: Gate,
@@ -112,6 +118,8 @@ impl Server {
                 acceptable: WaitQueue::default(),
                 connections: Mutex::default(),
                 active: AtomicUsize::new(0),
+                draining: AtomicBool::new(false),
+                session_ended: Notify::new(),
                 closed: AtomicBool::new(false),
                 released: Gate::default(),
                 stats: ServerStats::default(),
@@ -270,7 +278,7 @@ async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerSha
         local_port: endpoint.local_addr().map_or(0, |address| address.port()),
     };
     while let Some(incoming) = endpoint.accept().await {
-        if shared.active.fetch_add(1, AcqRel) >= config.max_connections {
+        if shared.active.fetch_add(1, AcqRel) >= config.max_connections || shared.is_draining() {
             shared.active.fetch_sub(1, Release);
             shared.stats.connections_rejected.add(1);
             // The peer sees CONNECTION_REFUSED at once instead of a timeout.
@@ -289,12 +297,16 @@ async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerSha
             let Ok(quic) = handshake else {
                 return shared.stats.handshakes_failed.add(1);
             };
-            if shared.closed.load(Acquire) {
+            if shared.closed.load(Acquire) || shared.is_draining() {
                 return quic.close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
             }
             shared.stats.connections_accepted.add(1);
             let connection = Connection::start(quic, place, Role::Server, limits, max_sessions, Some(shared.clone()));
             shared.push_connection(connection.clone());
+            if shared.is_draining() {
+                // It began while this was under way.
+                connection.go_away();
+            }
             connection.lost().await;
         });
     }

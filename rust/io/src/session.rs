@@ -90,6 +90,10 @@ pub(crate) enum Command {
     Accept(HeaderList),
     Reject(u16, HeaderList),
     Close(u32, String),
+    /// Ask the peer to wind down.
+    Drain,
+    /// The peer's GOAWAY.
+    Goaway(u64),
     /// The peer broke a rule that only its streams could tell.
     Abort(StreamError),
 }
@@ -274,12 +278,25 @@ impl Session {
         self.stats.ready_at.set_once();
         self.command(Command::Accept(headers));
         self.changed();
+        if self.connection.is_going_away() {
+            // The request came before this side's GOAWAY, the answer after it.
+            self.drain();
+        }
         true
     }
 
     /// Server: answer with a status outside 2xx.
     pub fn reject(&self, status: u16, headers: HeaderList) {
         self.command(Command::Reject(status, headers));
+    }
+
+    /// Ask the peer to wind down (WT_DRAIN_SESSION, draft-16 section 4.7); everything still works on both sides. Once;
+    /// before the session is established and after its end it does nothing.
+    pub fn drain(&self) {
+        if self.is_connected() {
+            self.command(Command::Drain);
+            self.set_draining();
+        }
     }
 
     /// Begin the close. The first close wins; later ones do nothing.

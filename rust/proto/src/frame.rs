@@ -161,6 +161,13 @@ pub fn data_frame(payload: &[u8], out: &mut BytesMut) {
     encode(kind::DATA, payload, out);
 }
 
+/// Appends a GOAWAY frame.
+pub(crate) fn goaway_frame(id: u64, out: &mut BytesMut) {
+    let mut payload = BytesMut::new();
+    varint::encode(id, &mut payload);
+    encode(kind::GOAWAY, &payload, out);
+}
+
 /// Appends a HEADERS frame.
 pub(crate) fn headers_frame(section: &[u8], out: &mut BytesMut) {
     encode(kind::HEADERS, section, out);

@@ -16,6 +16,7 @@
 //! | what the two sides announced, and what follows | [`settings`], [`dialect`] |
 //! | framing | [`frame`], [`capsule`], [`stream_header`], [`datagram`] |
 //! | the peer's control and QPACK streams | [`control`] |
+//! | this side's GOAWAY | [`goaway`] |
 //! | credit for streams and bytes of a session | [`flow_control`] |
 //! | one CONNECT stream as a state machine | [`session`] |
 //! | the sessions of a connection, early streams and datagrams | [`registry`] |
@@ -32,6 +33,7 @@ pub mod error;
 pub mod error_code;
 pub mod flow_control;
 pub mod frame;
+pub mod goaway;
 pub mod headers;
 pub mod registry;
 pub mod session;

@@ -79,6 +79,8 @@ pub struct Session {
     stopped: Option<Code>,
     has_sent_drain: bool,
     has_seen_drain: bool,
+    /// Client: the peer goes away, and has not answered yet.
+    has_seen_goaway: bool,
     is_finished: bool,
     events: VecDeque<SessionEvent>,
     transmits: VecDeque<Transmit>,
@@ -140,6 +142,7 @@ impl Session {
             stopped: None,
             has_sent_drain: false,
             has_seen_drain: false,
+            has_seen_goaway: false,
             is_finished: false,
             events: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -281,9 +284,24 @@ impl Session {
         self.end_recv();
     }
 
-    /// The peer's GOAWAY. §4.7: the same hint as WT_DRAIN_SESSION.
-    pub fn handle_goaway(&mut self) {
-        self.handle_drain();
+    /// The peer's GOAWAY with this id. §4.7: the same hint as WT_DRAIN_SESSION.
+    ///
+    /// RFC 9114 5.2: the server has not processed requests at or above the id; an unanswered one ends here.
+    pub fn handle_goaway(&mut self, id: u64) {
+        if self.role == Role::Server || self.state != State::Connecting {
+            self.handle_drain();
+        } else if self.id < id {
+            self.has_seen_goaway = true;
+        } else {
+            self.end(CloseInfo {
+                code: 0,
+                reason: "the server is going away and did not process the request".to_owned(),
+                by: Initiator::Peer,
+                cause: CloseCause::Reset(Code::H3_REQUEST_REJECTED),
+            });
+            self.reset(Code::H3_REQUEST_CANCELLED);
+            self.stop(Code::H3_REQUEST_CANCELLED);
+        }
     }
 
     /// The wait for the peer's FIN is over: gives the stream up. A no-op unless the session ended.
@@ -472,6 +490,9 @@ impl Session {
                 }
                 self.open();
                 self.events.push_back(SessionEvent::Established(response));
+                if self.has_seen_goaway {
+                    self.handle_drain();
+                }
             }
             // §3.2: a client MUST NOT follow redirects, so 3xx is a refusal like the others.
             status => {

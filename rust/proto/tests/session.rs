@@ -491,7 +491,7 @@ fn a_server_may_stop_the_request_and_still_answer() {
 fn drain_is_told_once_and_changes_little() {
     let mut session = open_client();
     feed(&mut session, &data(&hex("80 00 78 ae 00 80 00 78 ae 00")));
-    session.handle_goaway();
+    session.handle_goaway(8);
     assert_eq!(events(&mut session), [SessionEvent::Draining]);
     assert_eq!(session.state(), State::Draining);
     feed(&mut session, &data(&tlv(0x00, b"still here")));
@@ -499,6 +499,53 @@ fn drain_is_told_once_and_changes_little() {
         events(&mut session),
         [SessionEvent::Datagram(Bytes::from_static(b"still here"))]
     );
+}
+
+#[test]
+fn a_goaway_below_an_unanswered_request_ends_it() {
+    for id in [0, 4] {
+        let mut session = client();
+        session.handle_goaway(id);
+        assert_eq!(
+            verdict(&mut session).cause,
+            CloseCause::Reset(Code::H3_REQUEST_REJECTED)
+        );
+        assert_eq!(
+            transmits(&mut session),
+            [
+                Transmit::Reset(Code::H3_REQUEST_CANCELLED),
+                Transmit::Stop(Code::H3_REQUEST_CANCELLED)
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_goaway_above_an_unanswered_request_is_told_behind_the_answer() {
+    let mut session = client();
+    session.handle_goaway(8);
+    assert_eq!((events(&mut session), session.state()), (vec![], State::Connecting));
+    feed(&mut session, &response_frame(200));
+    let told = events(&mut session);
+    assert!(
+        matches!(told[..], [SessionEvent::Established(_), SessionEvent::Draining]),
+        "{told:?}"
+    );
+    assert_eq!(session.state(), State::Draining);
+}
+
+#[test]
+fn a_goaway_that_contradicts_the_answer_is_only_a_hint() {
+    let mut session = open_client();
+    session.handle_goaway(0);
+    assert_eq!(
+        (events(&mut session), session.state()),
+        (vec![SessionEvent::Draining], State::Draining)
+    );
+    // A client's GOAWAY names a push, not a request.
+    let mut session = open_server();
+    session.handle_goaway(0);
+    assert_eq!(events(&mut session), [SessionEvent::Draining]);
 }
 
 #[test]

@@ -24,7 +24,7 @@ enum Step {
     Close(u32, String),
     Abort,
     Drain,
-    Goaway,
+    Goaway(u64),
     CloseTimeout,
     /// Output is taken.
     Poll,
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (any::<u32>(), ".{0,10}").prop_map(|(code, reason)| Step::Close(code, reason)),
         1 => Just(Step::Abort),
         1 => Just(Step::Drain),
-        1 => Just(Step::Goaway),
+        1 => prop_oneof![Just(0), Just(4), Just(1 << 20)].prop_map(Step::Goaway),
         1 => Just(Step::CloseTimeout),
         3 => Just(Step::Poll),
     ]
@@ -86,7 +86,7 @@ fn apply(session: &mut Session, step: Step) -> Result<(), ConnectionError> {
         Step::Close(code, reason) => session.close(code, &reason),
         Step::Abort => session.abort(Code::H3_REQUEST_REJECTED, "surplus"),
         Step::Drain => session.drain(),
-        Step::Goaway => session.handle_goaway(),
+        Step::Goaway(id) => session.handle_goaway(id),
         Step::CloseTimeout => session.handle_close_timeout(),
         Step::Poll => {}
     }
@@ -231,7 +231,7 @@ fn a_chatty_peer_does_not_make_an_unpolled_session_grow() {
             .handle_data(data(&tlv(0x1234, b"unknown")).into())
             .expect("valid");
         session.drain();
-        session.handle_goaway();
+        session.handle_goaway(0);
     }
     for _ in 0..10_000 {
         session.close(1, "again");

@@ -172,6 +172,18 @@ impl Connection {
         Ok(self.io.can_request_session())
     }
 
+    #[getter]
+    fn is_going_away(&self) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(self.io.is_going_away())
+    }
+
+    fn go_away(&self, py: Python<'_>) -> PyResult<()> {
+        let bridge = self.bridge.bind(py);
+        bridge.get().check()?;
+        Bridge::operate(bridge, self.io.driver().kind(), || self.io.go_away())
+    }
+
     fn session_count(&self) -> PyResult<usize> {
         self.bridge.get().check()?;
         Ok(self.io.session_count())

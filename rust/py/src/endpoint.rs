@@ -163,6 +163,13 @@ impl Server {
         ]))
     }
 
+    fn drain<'py>(&self, py: Python<'py>, limit: f64) -> PyResult<Bound<'py, PyAny>> {
+        self.bridge.get().check()?;
+        let io = self.io.clone();
+        let driver = io.driver().clone();
+        awaitable(self.bridge.bind(py), &driver, io.drain(convert::seconds(limit)))
+    }
+
     fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.bridge.get().check()?;
         let io = self.io.clone();

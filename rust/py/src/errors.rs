@@ -166,6 +166,11 @@ pub(crate) fn open(py: Python<'_>, class: Class, error: &OpenError) -> PyErr {
             class,
             "the connection carries as many sessions as it may: one, unless both sides announce flow control",
         ),
+        OpenError::GoingAway => plain(
+            py,
+            class,
+            "the connection takes no new sessions, because one side is going away (GOAWAY): connect again",
+        ),
     }
 }
 

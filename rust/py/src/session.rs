@@ -152,6 +152,11 @@ impl Session {
         self.operate(py, || self.io.close(code, reason))
     }
 
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        self.bridge.get().check()?;
+        self.operate(py, || self.io.drain())
+    }
+
     fn established(&self, py: Python<'_>) -> PyResult<Readiness> {
         self.readiness(py, |io| io.established())
     }

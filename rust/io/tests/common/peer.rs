@@ -4,6 +4,7 @@ use std::{
     net::{SocketAddr, UdpSocket},
     ops::Deref,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -147,6 +148,11 @@ impl Listener {
         let session = self.request().await;
         assert!(session.accept(Vec::new()), "a fresh request can be accepted");
         session
+    }
+
+    /// Wind down for at most this long; the server is not closed yet.
+    pub async fn drain(&self, limit: Duration) {
+        self.event_loop.run(self.server.clone().drain(limit)).await;
     }
 
     pub async fn close(&self) {

@@ -76,9 +76,15 @@ impl RawClient {
     pub async fn request(&self) -> (quinn::SendStream, quinn::RecvStream) {
         let (mut send, recv) = self.quic.open_bi().await.expect("open");
         let mut request = BytesMut::new();
-        ConnectRequest::new(Dialect::D15, "localhost", "/", Vec::new()).encode_frame(&mut request);
+        self::request().encode_frame(&mut request);
         send.write_all(&request).await.expect("written");
         (send, recv)
+    }
+
+    /// More on the control stream of a client that is ready.
+    pub async fn control(&mut self, bytes: &[u8]) {
+        let control = self.control.as_mut().expect("it has one");
+        control.write_all(bytes).await.expect("written");
     }
 
     pub async fn request_is_reset(&self, code: Code) {
@@ -128,6 +134,11 @@ impl RawServer {
         let incoming = self.0.accept().await.expect("the endpoint is open");
         incoming.await.expect("connected")
     }
+}
+
+/// What a client of draft-15 and later asks for.
+pub fn request() -> ConnectRequest {
+    ConnectRequest::new(Dialect::D15, "localhost", "/", Vec::new())
 }
 
 /// Open a unidirectional stream that begins with `bytes`.

@@ -1,0 +1,89 @@
+//! This side's control stream: SETTINGS first, GOAWAY when it winds down.
+
+use std::sync::{
+    Arc,
+    atomic::Ordering::{Acquire, Release},
+};
+
+use bytes::{Bytes, BytesMut};
+use wt_proto::{error_code::Code, stream_header::encode_control_preface};
+
+use super::Connection;
+use crate::{
+    driver::{Either, select},
+    session::{Command, Session},
+};
+
+/// `Connection::peer_goaway` before the peer sent one; stream ids have 62 bits.
+pub(super) const NO_GOAWAY: u64 = u64::MAX;
+
+impl Connection {
+    /// Wind down: no new sessions here, and those that live are asked to end (draft-16 section 4.7). Idempotent.
+    ///
+    /// A server sends GOAWAY and resets requests that come later with H3_REQUEST_REJECTED, which tells a client that it may
+    /// repeat them elsewhere. A client sends GOAWAY too, and then uses the connection for no new session.
+    pub fn go_away(&self) {
+        let Some(frame) = self.goaway.lock().send() else {
+            return;
+        };
+        *self.goaway_frame.lock() = frame;
+        self.goaway_due.open();
+        self.sessions().iter().for_each(|session| session.drain());
+        self.changed();
+    }
+
+    /// Whether either side winds this connection down: a client must not ask for a session on it any more (RFC 9114 section
+    /// 5.2).
+    pub fn is_going_away(&self) -> bool {
+        self.goaway_due.is_open() || self.peer_goaway.load(Acquire) != NO_GOAWAY
+    }
+
+    /// The peer's GOAWAY; each names the same id as the one before, or a lower one.
+    pub(super) fn handle_goaway(&self, id: u64) {
+        self.peer_goaway.store(id, Release);
+        self.sessions()
+            .iter()
+            .for_each(|session| session.command(Command::Goaway(id)));
+        self.changed();
+    }
+
+    /// A session that was registered while the peer's GOAWAY arrived.
+    pub(super) fn tell_goaway(&self, session: &Session) {
+        let id = self.peer_goaway.load(Acquire);
+        if id != NO_GOAWAY {
+            session.command(Command::Goaway(id));
+        }
+    }
+
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        let registry = self.registry.lock();
+        registry.iter().map(|(_, session)| session.clone()).collect()
+    }
+}
+
+/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
+pub(super) async fn send(connection: Arc<Connection>) {
+    let Ok(mut send) = wt_quic::open_uni(&connection.quic, Code::H3_NO_ERROR.0).await else {
+        return;
+    };
+    // Bulk streams must not hold it up.
+    send.set_priority(i32::MAX);
+    let mut preface = BytesMut::new();
+    encode_control_preface(&connection.local_settings, &mut preface);
+    write(&mut send, preface.freeze()).await;
+    if let Either::Left(()) = select(connection.goaway_due.passed(), connection.ended.passed()).await {
+        let frame = connection.goaway_frame.lock().clone();
+        write(&mut send, frame).await;
+    }
+    connection.ended.passed().await;
+}
+
+/// Write all of it, or as much as the peer and the connection let through.
+async fn write(send: &mut wt_quic::SendStream, bytes: Bytes) {
+    let mut chunks = [bytes];
+    while !chunks[0].is_empty() {
+        if send.write_chunks(&mut chunks).await.is_err() {
+            break;
+        }
+    }
+}
