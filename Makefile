@@ -15,17 +15,18 @@ DENY    := $(or $(shell command -v cargo-deny 2>/dev/null),$(wildcard $(TARGET)/
 RUST    := $(shell find rust -name '*.rs' -o -name 'Cargo.toml') Cargo.toml Cargo.lock
 SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -name '*.so' -not -name '*.pyc')
 
-# Tests left out of the default run; they need a browser, or minutes.
-SKIP    := $(if $(BROWSER),not stress,not browser and not stress)
+# Tests left out of the default run; they need Go, a browser, or minutes.
+SKIP    := not interop and not stress$(if $(BROWSER),, and not browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser conformance stress build develop format lint layers bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress build develop format lint layers bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
 	@echo "make serve     the echo server and its page for a browser"
 	@echo "make test      Rust and Python tests (BROWSER=1: with Chromium and Firefox)"
 	@echo "make conformance  after make test: each rule of docs/conformance has its proof"
+	@echo "make test-interop  against webtransport-go (needs Go)"
 	@echo "make develop   an editable install for working on the Python code (Cargo profile fast)"
 	@echo "make format    let the formatters rewrite the sources"
 	@echo "make lint      formatting, clippy, ruff, mypy, stubtest, layer rules, cargo deny if installed"
@@ -53,6 +54,9 @@ test-python: build $(VENV)/.dev
 
 conformance:
 	@.ci/check-conformance "$(RESULTS)"
+
+test-interop: build $(VENV)/.dev
+	$(BIN)/python -m pytest -m interop
 
 test-browser: build $(VENV)/.dev
 	$(BIN)/python -m pytest -m browser
