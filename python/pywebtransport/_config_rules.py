@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import re
 import ssl
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -79,6 +80,40 @@ def check_verify_mode(config: Any, optional: bool) -> None:
     raise invalid_config("verify_mode", mode, "invalid SSL verify mode")
 
 
+def check_origins(config: Any) -> None:
+    """Refuse what is neither None, "same-origin" nor a list of origins."""
+    origins = config.allowed_origins
+    if origins is None or origins == SAME_ORIGIN:
+        return
+    if not isinstance(origins, (list, tuple)):
+        reason = f'must be None (every page), "{SAME_ORIGIN}", or a list such as ["https://example.org"]'
+        raise invalid_config("allowed_origins", origins, reason)
+    from pywebtransport import _core  # not at module level: a configuration without a list works without the core
+
+    for origin in origins:
+        try:
+            _core.check_origin_pattern(origin)
+        except (TypeError, ValueError) as error:
+            raise invalid_config("allowed_origins", origin, str(error)) from error
+
+
+def check_subprotocols(config: Any) -> None:
+    """Refuse what is no list of names, or has one twice."""
+    names = config.subprotocols
+    if not isinstance(names, (list, tuple)):
+        raise invalid_config("subprotocols", names, "must be a list of names")
+    for name in names:
+        check_subprotocol(name)
+    if len(set(names)) < len(names):
+        raise invalid_config("subprotocols", names, "must not name a protocol twice")
+
+
+def check_subprotocol(name: Any) -> None:
+    """Refuse what cannot stand in the header, or in a browser's option `protocols`."""
+    if not isinstance(name, str) or not SUBPROTOCOL.fullmatch(name):
+        raise invalid_config("subprotocols", name, "must be 1 to 512 characters of printable ASCII")
+
+
 def normalize_headers(headers: dict[str, Any] | None) -> dict[str, str]:
     """Return the headers with lower-case names and text values; HTTP/3 forbids upper case (RFC 9114, 4.2)."""
     return {str(name).lower(): str(value) for name, value in (headers or {}).items()}
@@ -105,4 +140,6 @@ def _normalize_hash(value: Any) -> bytes:
     return bytes(value)
 
 
+SAME_ORIGIN = "same-origin"
 SHA256_SIZE = 32
+SUBPROTOCOL = re.compile("[ -~]{1,512}")  # 512: the most that browsers take (W3C WebTransport, constructor)

@@ -31,6 +31,7 @@ __all__ = [
     "Server",
     "Session",
     "StreamOpening",
+    "check_origin_pattern",
     "forget_after_fork",
     "generate_dev_certificate",
     "generate_self_signed_cert",
@@ -43,6 +44,9 @@ SENT_YIELD: int
 """Accepted, and it is time to let the event loop run: many calls in a row did not suspend."""
 NO_ROOM: int
 """Nothing was taken: park on the matching readiness and call again."""
+
+def check_origin_pattern(pattern: str) -> None:
+    """Check one entry of `ServerConfig.allowed_origins`; raises ValueError with the reason."""
 
 def generate_dev_certificate(hostnames: list[str], days_valid: float) -> tuple[bytes, bytes, bytes]:
     """Make an ECDSA P-256 certificate for names and addresses: (certificate PEM, key PEM, SHA-256 of the DER)."""
@@ -154,7 +158,9 @@ class Connection:
     def __eq__(self, other: object, /) -> bool:
         """Equal when both stand for the same connection."""
     def __hash__(self) -> int: ...
-    def request_session(self, authority: str, path: str, headers: list[tuple[str, str]]) -> Session:
+    def request_session(
+        self, authority: str, path: str, headers: list[tuple[str, str]], subprotocols: list[str]
+    ) -> Session:
         """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready."""
     def can_request_session(self) -> bool:
         """Whether `request_session` may be called: the connection lives and does not wind down, and carries no session
@@ -203,7 +209,7 @@ class Server:
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
         """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors,
-        requests_rejected."""
+        requests_rejected, origins_refused."""
     def drain(self, limit: float) -> Awaitable[None]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
         session is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""
@@ -227,17 +233,26 @@ class Session:
     def headers(self) -> list[tuple[str, str]]:
         """The request's headers (both sides), lower-case, in order."""
     @property
-    def response_headers(self) -> list[tuple[str, str]]: ...
+    def response_headers(self) -> list[tuple[str, str]]:
+        """The headers of the response, also of one that refused; on a server those of `accept`."""
+    @property
+    def offered_subprotocols(self) -> list[str]: ...
+    @property
+    def subprotocol(self) -> str | None:
+        """What the server chose; None before the session is established."""
     @property
     def state(self) -> str:
         """One of "connecting", "connected", "draining", "closing" or "closed"."""
     @property
     def close_info(self) -> CloseInfo | None:
         """Set once the session is closing, by whoever closed first."""
-    def accept(self, headers: list[tuple[str, str]]) -> None:
-        """Server: answer 200. Raises SessionError when the request is gone."""
+    def accept(self, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:
+        """Server: answer 200 with the first of these subprotocols that the client offers.
+
+        Raises SessionError when the request is gone, ValueError for a header that would make the message malformed.
+        """
     def reject(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Server: answer with a status outside 2xx; the session is closed."""
+        """Server: answer with a status outside 2xx; the session is closed. Raises ValueError as `accept` does."""
     def close(self, code: int, reason: str) -> None:
         """Begin the close: written data and accepted datagrams go first, then the CLOSE capsule and FIN.
 

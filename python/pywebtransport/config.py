@@ -16,6 +16,7 @@ from pywebtransport import _config_rules as rules
 from pywebtransport.constants import (
     DEFAULT_ACCESS_LOG,
     DEFAULT_ALLOW_POOLING,
+    DEFAULT_ALLOWED_ORIGINS,
     DEFAULT_ALPN_PROTOCOLS,
     DEFAULT_AUTO_RECONNECT,
     DEFAULT_BIND_HOST,
@@ -174,6 +175,7 @@ class _Config(_Base):
         if self.max_datagram_size > MAX_DATAGRAM_SIZE:
             raise invalid_config("max_datagram_size", self.max_datagram_size, "must be 1-65535")
         rules.check_minimum(self, "max_stream_buffer_size", self.stream_buffer_size, "must be >= stream_buffer_size")
+        rules.check_subprotocols(self)
         rules.check_certificates(self)
 
     def _apply_logging(self) -> None:
@@ -193,6 +195,7 @@ class _Config(_Base):
         log_level: str
         max_datagram_size: int
         stream_buffer_size: int
+        subprotocols: list[str]
 
 
 @dataclass(kw_only=True)
@@ -267,6 +270,8 @@ class ClientConfig(_Config):
         stream_creation_timeout: seconds to wait for the peer's credit when opening a stream.
         stream_flow_control_increment_bidi: bidirectional streams granted at a time under a session limit.
         stream_flow_control_increment_uni: unidirectional streams granted at a time under a session limit.
+        subprotocols: names of the application's protocols to offer, the most preferred first; the server picks one of
+            them or none, see `session.subprotocol`. Printable ASCII, 1 to 512 characters each.
         user_agent: value of the `user-agent` header when `headers` has none.
         verify_mode: CERT_NONE checks neither the chain nor the host name; all else, and None, checks both.
         write_timeout: seconds a stream write waits for room before TimeoutError; None: no limit.
@@ -319,6 +324,7 @@ class ClientConfig(_Config):
     stream_creation_timeout: float = DEFAULT_STREAM_CREATION_TIMEOUT
     stream_flow_control_increment_bidi: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
     stream_flow_control_increment_uni: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
+    subprotocols: list[str] = field(default_factory=list)
     user_agent: str = f"pywebtransport/{__version__}"
     verify_mode: ssl.VerifyMode | None = DEFAULT_CLIENT_VERIFY_MODE
     write_timeout: float | None = DEFAULT_WRITE_TIMEOUT
@@ -396,6 +402,14 @@ class ServerConfig(_Config):
 
     Attributes:
         access_log: log one line per session request.
+        allowed_origins: the web pages that may open sessions, by the Origin header that every browser sends. None: all
+            pages, as in 0.8.1; right only for a service that is open to everybody. "same-origin": pages of the host and
+            port that they connect to; choose it when the pages come from there. A list: pages of these origins, such as
+            ["https://example.org", "https://*.example.org", "https://localhost:*"]; choose it for everything else,
+            above all when cookies, the client's address or a private network decide who may do what. "*." stands for
+            one or more subdomains, ":*" for every port, "null" for files and sandboxed frames. Others are refused with
+            403, before middleware and handlers. A request without Origin passes: it comes from a program that is no
+            browser and could send whatever it liked.
         alpn_protocols: ALPN names offered or accepted; WebTransport over HTTP/3 needs "h3".
         bind_host: address or name to listen on.
         bind_port: UDP port to listen on, 1 to 65535. For a free port of the system call `listen(port=0)`.
@@ -456,11 +470,15 @@ class ServerConfig(_Config):
         stream_creation_timeout: seconds to wait for the peer's credit when opening a stream.
         stream_flow_control_increment_bidi: bidirectional streams granted at a time under a session limit.
         stream_flow_control_increment_uni: unidirectional streams granted at a time under a session limit.
+        subprotocols: names of the application's protocols, the most preferred first. The first that the client offers
+            is `session.subprotocol`; when it offers none of them, the session has none. Printable ASCII, 1 to 512
+            characters each. A route may have its own.
         verify_mode: whether clients need a certificate; asks for none when `ca_certs` is missing.
         write_timeout: seconds a stream write waits for room before TimeoutError; None: no limit.
     """
 
     access_log: bool = DEFAULT_ACCESS_LOG
+    allowed_origins: str | list[str] | None = DEFAULT_ALLOWED_ORIGINS
     alpn_protocols: list[str] = field(default_factory=lambda: list(DEFAULT_ALPN_PROTOCOLS))
     bind_host: str = DEFAULT_BIND_HOST
     bind_port: int = DEFAULT_DEV_PORT
@@ -503,6 +521,7 @@ class ServerConfig(_Config):
     stream_creation_timeout: float = DEFAULT_STREAM_CREATION_TIMEOUT
     stream_flow_control_increment_bidi: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI
     stream_flow_control_increment_uni: int = DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_UNI
+    subprotocols: list[str] = field(default_factory=list)
     verify_mode: ssl.VerifyMode = DEFAULT_SERVER_VERIFY_MODE
     write_timeout: float | None = DEFAULT_WRITE_TIMEOUT
 
@@ -576,6 +595,7 @@ class ServerConfig(_Config):
         super().validate()
         if not self.bind_host:
             raise invalid_config("bind_host", self.bind_host, "cannot be empty")
+        rules.check_origins(self)
         rules.check_port(self, "bind_port")
         rules.check_timeouts(self, "session_cleanup_interval")
         rules.check_positive(self, "max_sessions", "max_streams_per_connection")

@@ -18,6 +18,7 @@ __all__: list[str] = [
     "BIDIRECTIONAL_STREAM",
     "CLOSE_WEBTRANSPORT_SESSION_TYPE",
     "DEFAULT_ACCESS_LOG",
+    "DEFAULT_ALLOWED_ORIGINS",
     "DEFAULT_ALLOW_POOLING",
     "DEFAULT_ALPN_PROTOCOLS",
     "DEFAULT_AUTO_RECONNECT",
@@ -177,6 +178,7 @@ MAX_STREAM_ID: int = 2**62 - 1
 
 DEFAULT_ACCESS_LOG: bool = True
 DEFAULT_ALLOW_POOLING: bool = False
+DEFAULT_ALLOWED_ORIGINS: str | list[str] | None = None
 DEFAULT_ALPN_PROTOCOLS: tuple[str] = (ALPN_H3,)
 DEFAULT_AUTO_RECONNECT: bool = False
 DEFAULT_BIND_HOST: str = "localhost"
@@ -293,6 +295,7 @@ class ClientConfigDefaults(TypedDict):
     stream_creation_timeout: float
     stream_flow_control_increment_bidi: int
     stream_flow_control_increment_uni: int
+    subprotocols: list[str]
     user_agent: str
     verify_mode: ssl.VerifyMode | None
     write_timeout: float | None
@@ -302,6 +305,7 @@ class ServerConfigDefaults(TypedDict):
     """The fields of `ServerConfig`, as a dictionary."""
 
     access_log: bool
+    allowed_origins: str | list[str] | None
     alpn_protocols: list[str]
     bind_host: str
     bind_port: int
@@ -344,6 +348,7 @@ class ServerConfigDefaults(TypedDict):
     stream_creation_timeout: float
     stream_flow_control_increment_bidi: int
     stream_flow_control_increment_uni: int
+    subprotocols: list[str]
     verify_mode: ssl.VerifyMode
     write_timeout: float | None
 

@@ -35,7 +35,7 @@ from enum import Enum
 from typing import Any, ClassVar
 
 from pywebtransport.constants import ErrorCodes
-from pywebtransport.types import SessionState, StreamState
+from pywebtransport.types import Headers, SessionState, StreamState
 
 __all__: list[str] = [
     "AuthenticationError",
@@ -165,7 +165,16 @@ class CertificateError(WebTransportError):
 
 
 class ClientError(WebTransportError):
-    """The client could not do what was asked; a rejected connect says `HTTP status <code>` in its text."""
+    """The client could not do what was asked; a rejected connect says `HTTP status <code>` in its text.
+
+    Attributes:
+        status: the HTTP status of a server that refused the session, such as 403; None for anything else.
+        response_headers: the headers of that response, names in lower case; `location` when it was a redirection,
+            which is never followed.
+    """
+
+    status: int | None = None
+    response_headers: Headers | None = None
 
     _default_code = ErrorCodes.APP_INVALID_REQUEST
     _fields = ("target_url",)

@@ -196,7 +196,11 @@ class WebTransportClient(EventEmitter):
         self._core = None
 
     async def connect(
-        self, url: URL, timeout: float | None = None, headers: Headers | None = None
+        self,
+        url: URL,
+        timeout: float | None = None,
+        headers: Headers | None = None,
+        subprotocols: list[str] | None = None,
     ) -> WebTransportSession:
         """Connect to a server and return the session, ready for use.
 
@@ -208,12 +212,16 @@ class WebTransportClient(EventEmitter):
             timeout: limit for all of it, in seconds; None or 0: `config.connect_timeout`.
             headers: sent with the request, after those of the configuration and the default headers; a `host` header
                 replaces the authority of the URL.
+            subprotocols: instead of `config.subprotocols`. What the server chose is `session.subprotocol`; who cannot
+                do without one closes the session when that is None, with the code WT_ALPN_ERROR for example.
 
         Raises:
-            ConfigurationError: the URL, or the URL of the proxy, is not valid; not counted as an attempt.
+            ConfigurationError: the URL, the URL of the proxy or a subprotocol is not valid; not counted as an attempt.
             ConnectionError: no connection: unreachable, certificate not accepted, `max_connections` reached, the client
                 was never activated; when the limit passed, the error is also a TimeoutError.
-            ClientError: the server refused the session ("HTTP status 404"), the client is closed, or anything else.
+            ClientError: the server refused the session ("HTTP status 404", also in `status`, with the headers of the
+                answer in `response_headers`), it chose a subprotocol that was not offered, the client is closed, or
+                anything else.
         """
         if self._closed:
             raise ClientError("Client is closed", target_url=url)
@@ -222,6 +230,7 @@ class WebTransportClient(EventEmitter):
         host, port, path = parse_webtransport_url(url)
         if self._config.proxy is not None:
             _check_proxy(self._config.proxy)
+        config = self._with_request(headers or {}, subprotocols)
 
         self._stats.connections_attempted += 1
         limit = timeout or self._config.connect_timeout
@@ -230,7 +239,7 @@ class WebTransportClient(EventEmitter):
         made: list[WebTransportConnection] = []
         try:
             async with asyncio.timeout(limit):
-                session = await self._establish(made, host, port, path, headers or {}, limit)
+                session = await self._establish(made, host, port, path, config, limit)
         except BaseException as error:
             self._stats.connections_failed += 1
             for connection in made:
@@ -270,13 +279,12 @@ class WebTransportClient(EventEmitter):
         host: str,
         port: int,
         path: str,
-        headers: Headers,
+        config: ClientConfig,
         limit: float | None,
     ) -> WebTransportSession:
         """Make connection and session; `made` tells the caller what to close when something fails."""
         if self._config.proxy is not None:
             raise HandshakeError(PROXY_UNSUPPORTED, handshake_stage="proxy")
-        config = self._with_headers(headers)
         if config.allow_pooling and self._connection_factory is None:
             connection, session_id = await self._share(config, host, port, path, limit)
         else:
@@ -311,12 +319,15 @@ class WebTransportClient(EventEmitter):
         except (WebTransportError, OSError, ValueError) as error:
             raise connection_failed(error, host, port) from error
 
-    def _with_headers(self, headers: Headers) -> ClientConfig:
-        """Return the configuration with the default headers and those of the call."""
+    def _with_request(self, headers: Headers, subprotocols: list[str] | None) -> ClientConfig:
+        """Return the configuration with the default headers, and the headers and subprotocols of the call."""
         merged = dict(self._config.headers)
         for name, value in [*self._default_headers.items(), *headers.items()]:
             merged[name.lower()] = value
-        return self._config if merged == self._config.headers else self._config.update(headers=merged)
+        changes: dict[str, Any] = {"headers": merged} if merged != self._config.headers else {}
+        if subprotocols is not None:
+            changes["subprotocols"] = subprotocols
+        return self._config.update(**changes) if changes else self._config
 
     async def _share(
         self, config: ClientConfig, host: str, port: int, path: str, limit: float | None
@@ -390,6 +401,8 @@ def _client_error(error: Exception, url: URL) -> ClientError:
     if isinstance(error, WebTransportError):
         result.close_code, result.close_reason = error.close_code, error.close_reason
         result.ended_by, result.wire_code = error.ended_by, error.wire_code
+    if isinstance(error, ClientError):
+        result.status, result.response_headers = error.status, error.response_headers
     return result
 
 

@@ -133,7 +133,8 @@ class WebTransportConnection(EventEmitter):
         assert self._core is not None, "only a connection that was made is asked"
         authority, headers = _request_headers(config.headers, host, port)
         # RFC 9110 7.1: a fragment is for the client only.
-        return self._add_session(self._core.request_session(authority, path.partition("#")[0], headers))
+        path = path.partition("#")[0]
+        return self._add_session(self._core.request_session(authority, path, headers, config.subprotocols))
 
     def _has_room(self) -> bool:
         """Tell whether another session may be requested: the two ends flow-control each of them."""
@@ -339,7 +340,7 @@ class WebTransportConnection(EventEmitter):
             )
         # A session that was accepted and closed in the same packet is still a session: its error names the close.
         if core.counters()["ready_at"] == 0 and (info := core.close_info) is not None:
-            raise self._not_established(info)
+            raise self._not_established(core, info)
         return session_id
 
     async def monitor_health(self, check_interval: float = 30.0, rtt_timeout: float = 5.0) -> None:
@@ -502,11 +503,15 @@ class WebTransportConnection(EventEmitter):
             text = f"Connection lost{reason}"
         return _with_close(ConnectionError(text, remote_address=self.remote_address), info)
 
-    def _not_established(self, info: _core.CloseInfo) -> WebTransportError:
+    def _not_established(self, core: _core.Session, info: _core.CloseInfo) -> WebTransportError:
         """Make the error for a session that was never accepted."""
         if info.status is not None:
-            return _with_close(ClientError(f"Session request rejected with HTTP status {info.status}"), info)
-        if info.cause in ("reset", "rejected", "protocol"):
+            error = ClientError(f"Session request rejected with HTTP status {info.status}")
+            error.status, error.response_headers = info.status, dict(core.response_headers)
+            return _with_close(error, info)
+        if info.cause == "protocol":
+            return _with_close(ClientError(f"Session request given up: {info.reason}"), info)
+        if info.cause in ("reset", "rejected"):
             reason = f": {info.reason}" if info.reason else ""
             return _with_close(ClientError(f"Session request refused{reason}"), info)
         closed = self._core.close_info if self._core is not None else None

@@ -88,7 +88,7 @@ class WebTransportProtocolHandler(EventEmitter):
         """
         core = self._request(stream_id, session_id)
         try:
-            core.accept([])
+            core.accept([], [])
         except SessionError as error:
             raise ProtocolError(f"Session request {session_id} is gone: {error.message}") from error
 

@@ -10,14 +10,15 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from pywebtransport import _core
+from pywebtransport._config_rules import check_subprotocol
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.exceptions import SessionError, WebTransportError
 from pywebtransport.server.middleware import MiddlewareManager
-from pywebtransport.server.router import RequestRouter, SessionHandler
+from pywebtransport.server.router import RequestRouter, RouteHandler, SessionHandler
 from pywebtransport.server.server import WebTransportServer
 from pywebtransport.session.session import WebTransportSession
-from pywebtransport.types import MiddlewareProtocol, SessionId
+from pywebtransport.types import MiddlewareProtocol, SessionId, SessionState
 from pywebtransport.utils import get_logger
 
 __all__: list[str] = ["ServerApp"]
@@ -30,9 +31,13 @@ logger = get_logger(__name__)
 class ServerApp:
     """Routes session requests to handlers; use it as `async with`, or call `run`.
 
-    A request passes the middleware (403 when one refuses), then the router (404 when nothing fits). It is accepted
-    with 200, and the handler runs in a task of its own: `await handler(session)`. When the handler returns or raises,
-    the session is closed; what it has written and sent is delivered first.
+    A request passes `ServerConfig.allowed_origins`, then the middleware (403 when one refuses), then the router (404
+    when nothing fits). It is accepted with 200, and the handler runs in a task of its own: `await handler(session)`.
+    When the handler returns or raises, the session is closed; what it has written and sent is delivered first.
+
+    Path, headers, authority and origin of the request can be read all along. Middleware may refuse with another status
+    (`session.reject(429, headers)`, then return False) or add headers to the answer (`session.add_response_headers`).
+    A handler may do so when its route has `auto_accept=False`: it is then called before the request is answered.
 
         app = ServerApp(config=ServerConfig(certfile="localhost.crt", keyfile="localhost.key"))
 
@@ -148,20 +153,39 @@ class ServerApp:
 
     # --- what it does ---
 
-    def route(self, path: str) -> Callable[[SessionHandler], SessionHandler]:
-        """Decorate the handler of exactly this path, with or without its query."""
+    def route(
+        self, path: str, subprotocols: list[str] | None = None, auto_accept: bool = True
+    ) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorate the handler of exactly this path, with or without its query.
+
+        Args:
+            path: the path.
+            subprotocols: instead of `config.subprotocols`.
+            auto_accept: answer 200 before the handler is called. With False the handler does it: `session.accept()` or
+                `session.reject(status)`; when it returns or raises without, the answer is 500.
+
+        Raises:
+            ConfigurationError: a subprotocol is not valid.
+        """
+        options = _options(subprotocols, auto_accept)
 
         def register(handler: SessionHandler) -> SessionHandler:
-            self._router.add_route(path, handler)
+            self._router.add_route(path, options(handler))
             return handler
 
         return register
 
-    def pattern_route(self, pattern: str) -> Callable[[SessionHandler], SessionHandler]:
-        """Decorate the handler of the paths that match a regular expression; its groups are `session.path_params`."""
+    def pattern_route(
+        self, pattern: str, subprotocols: list[str] | None = None, auto_accept: bool = True
+    ) -> Callable[[SessionHandler], SessionHandler]:
+        """Decorate the handler of the paths that match a regular expression; its groups are `session.path_params`.
+
+        The options are those of `route`.
+        """
+        options = _options(subprotocols, auto_accept)
 
         def register(handler: SessionHandler) -> SessionHandler:
-            self._router.add_pattern_route(pattern, handler)
+            self._router.add_pattern_route(pattern, options(handler))
             return handler
 
         return register
@@ -204,36 +228,40 @@ class ServerApp:
             max_incoming_streams=config.max_incoming_streams,
             stream_cleanup_interval=config.stream_cleanup_interval,
         )
+        session._subprotocols = config.subprotocols
+        if config.access_log:
+            session._on_answer = lambda status: logger.info('%s "%s" %d', _peer(connection), session.path, status)
         await session.initialize()
         try:
-            handler, status = await self._decide(session)
-            if handler is None:
-                core.reject(status, [])
-            else:
-                core.accept([])
+            handler, refusal = await self._decide(session)
+            if session._answered is None:
+                if handler is None:
+                    session.reject(refusal)
+                elif not isinstance(handler, RouteHandler) or handler.auto_accept:
+                    session.accept()
         except SessionError:
             logger.debug("Session request for %s ended before it was answered", session.path)
             return
-        finally:
-            if core.state == "connecting":
-                core.reject(500, [])  # cancelled in the middle of the decision
-        if config.access_log:
-            logger.info('%s "%s" %d', _peer(connection), session.path, status)
+        except BaseException:
+            core.reject(500, [])  # cancelled in the middle of the decision
+            raise
         if handler is not None:
             await self._run_handler(handler, session)
 
     async def _decide(self, session: WebTransportSession) -> tuple[SessionHandler | None, int]:
-        """Return the handler and 200, or None and the status of the refusal."""
+        """Return the handler, or None and the status of the refusal, unless the middleware has answered itself."""
         try:
             try:
                 await self._server.session_manager.add_session(session)
             except SessionError as error:
                 logger.warning("Session request for %s refused: %s", session.path, error.message)
                 return None, 429
-            if not await self._middleware.process_request(session=session):
+            if not await self._middleware.process_request(session=session) or session._answered not in (None, 200):
                 return None, 403
             handler = self._router.route_request(session=session)
-            return handler, 200 if handler is not None else 404
+            if isinstance(handler, RouteHandler) and handler.subprotocols is not None:
+                session._subprotocols = handler.subprotocols
+            return handler, 404
         except Exception:
             logger.exception("Deciding about a session request for %s failed", session.path)
             return None, 500
@@ -241,6 +269,8 @@ class ServerApp:
     async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
         try:
             await handler(session)
+            if session._answered is None and not session.is_closed:
+                logger.error("Handler for %s returned without accept() or reject()", session.path)
         except Exception as error:
             info = session._core.close_info if session._core is not None else None
             if _is_departure(error, left=info is not None and info.ended_by != "local"):
@@ -248,8 +278,19 @@ class ServerApp:
             else:
                 logger.error("Handler for %s failed", session.path, exc_info=True)
         finally:
+            if session._answered is None and session.state is SessionState.CONNECTING:
+                session.reject(500)
             # In the same loop turn in which the handler's frame dies: see `stream/_base.py`, "Ownership".
             await session.close()
+
+
+def _options(subprotocols: list[str] | None, auto_accept: bool) -> Callable[[SessionHandler], SessionHandler]:
+    """Return what puts the options of a route around its handler."""
+    for name in subprotocols or ():
+        check_subprotocol(name)
+    if subprotocols is None and auto_accept:
+        return lambda handler: handler
+    return lambda handler: RouteHandler(handler, subprotocols, auto_accept)
 
 
 def _is_departure(error: BaseException, left: bool) -> bool:

@@ -19,6 +19,20 @@ SessionHandler: TypeAlias = Callable[["WebTransportSession"], Awaitable[None]]
 """Serves one session; the session is closed when it returns or raises."""
 
 
+class RouteHandler:
+    """A handler with the options of its route; called like the handler itself."""
+
+    def __init__(self, handler: SessionHandler, subprotocols: list[str] | None, auto_accept: bool) -> None:
+        """Store the handler and the options of `ServerApp.route`."""
+        self.handler = handler
+        self.subprotocols = subprotocols
+        self.auto_accept = auto_accept
+
+    async def __call__(self, session: WebTransportSession) -> None:
+        """Call the handler."""
+        await self.handler(session)
+
+
 class RequestRouter:
     """Finds the handler for a session by its path.
 

@@ -60,7 +60,11 @@ class ServerStats:
 
 @dataclass(frozen=True, kw_only=True)
 class ServerDiagnostics:
-    """A snapshot of a server."""
+    """A snapshot of a server.
+
+    Attributes:
+        origins_refused: session requests refused with 403 because of `ServerConfig.allowed_origins`.
+    """
 
     stats: ServerStats
     connection_states: dict[ConnectionState, int]
@@ -69,6 +73,7 @@ class ServerDiagnostics:
     certfile_path: str
     keyfile_path: str
     max_connections: int
+    origins_refused: int = 0
 
     @property
     def issues(self) -> list[str]:
@@ -82,6 +87,8 @@ class ServerDiagnostics:
         connections = sum(self.connection_states.values())
         if self.max_connections and connections / self.max_connections > 0.9:
             issues.append(f"High connection usage: {connections} of {self.max_connections}")
+        if self.origins_refused:
+            issues.append(f"Session requests refused for their origin: {self.origins_refused}; see allowed_origins")
         for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):
             if not path or not Path(path).is_file():
                 issues.append(f"{name} file not found: {path or '(none configured)'}")
@@ -125,6 +132,7 @@ class WebTransportServer(EventEmitter):
         self._started_at = 0.0
         self._refused = 0
         self._last_stats = ServerStats()
+        self._origins_refused = 0
         self._by_core: dict[_core.Connection, WebTransportConnection] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
@@ -280,14 +288,17 @@ class WebTransportServer(EventEmitter):
         """Return a snapshot of counters and states. Does not wait."""
         connections = await self._connection_manager.get_all_resources()
         sessions = await self._session_manager.get_all_resources()
+        if self._core is not None:
+            self._last_stats = self._read_stats(self._core)
         return ServerDiagnostics(
-            stats=self._read_stats(self._core) if self._core is not None else self._last_stats,
+            stats=self._last_stats,
             connection_states=dict(Counter(connection.state for connection in connections)),
             session_states=dict(Counter(session.state for session in sessions)),
             is_serving=self.is_serving,
             certfile_path=self._config.certfile,
             keyfile_path=self._config.keyfile,
             max_connections=self._config.max_connections,
+            origins_refused=self._origins_refused,
         )
 
     def __str__(self) -> str:
@@ -376,6 +387,7 @@ class WebTransportServer(EventEmitter):
 
     def _read_stats(self, core: _core.Server) -> ServerStats:
         values = core.stats()
+        self._origins_refused = values["origins_refused"]
         return ServerStats(
             connections_accepted=values["connections_accepted"] - self._refused,
             connections_rejected=values["connections_rejected"] + self._refused,

@@ -102,6 +102,11 @@ class WebTransportSession(EventEmitter):
         self._initialized = False
         self._ready_told = self._draining_told = self._ended = False
         self._limits_told: dict[str, int] = {}  # those of the peer
+        # Server: the answer to the request. What is set here before it goes with it.
+        self._answered: int | None = None
+        self._answer_headers: Headers = {}
+        self._subprotocols: list[str] = []
+        self._on_answer: Callable[[int], None] | None = None
         self._closers = 0  # calls of close() at work
         self._failed_openings = 0  # those that the core does not know of
         self._created_at = get_timestamp()
@@ -172,8 +177,28 @@ class WebTransportSession(EventEmitter):
 
     @property
     def response_headers(self) -> Headers:
-        """A copy of the response's headers; empty before it arrived or was sent."""
+        """A copy of the response's headers, names in lower case; empty before it arrived or was sent."""
         return dict(self._core.response_headers) if self._core is not None else {}
+
+    @property
+    def authority(self) -> str:
+        """Host and port that the client asked for, as in the URL."""
+        return self._core.authority if self._core is not None else ""
+
+    @property
+    def origin(self) -> str | None:
+        """The Origin header of the request, which browsers send; see `ServerConfig.allowed_origins`."""
+        return self.headers.get("origin")
+
+    @property
+    def offered_subprotocols(self) -> list[str]:
+        """The subprotocols that the client offers, the most preferred first."""
+        return self._core.offered_subprotocols if self._core is not None else []
+
+    @property
+    def subprotocol(self) -> str | None:
+        """The subprotocol that the server chose; None without one, and before the session is established."""
+        return self._core.subprotocol if self._core is not None else None
 
     @property
     def state(self) -> SessionState:
@@ -261,6 +286,77 @@ class WebTransportSession(EventEmitter):
             )
         if core.close_info is not None:
             raise self._closed_error()
+
+    def accept(self, headers: Headers | None = None, subprotocol: str | None = None) -> None:
+        """Server: answer the request with 200; the session is ready at once. Does not wait.
+
+        ServerApp does it before it calls the handler, unless the route has `auto_accept=False`.
+
+        Args:
+            headers: for the response, besides those of `add_response_headers`.
+            subprotocol: one of `offered_subprotocols`; None: the first of the route's or the configuration's
+                subprotocols that the client offers (draft-ietf-webtrans-http3, section "Application Protocol
+                Negotiation").
+
+        Raises:
+            ValueError: the subprotocol was not offered, or a header is not valid.
+            SessionError: the request was answered before, or its client has gone.
+        """
+        core = self._started()
+        self._check_unanswered()
+        if subprotocol is not None and subprotocol not in core.offered_subprotocols:
+            raise ValueError(f"The client does not offer the subprotocol {subprotocol!r}")
+        choices = self._subprotocols if subprotocol is None else [subprotocol]
+        core.accept(self._header_list(headers), list(choices))
+        self._answer(200)
+
+    def reject(self, status: int = 403, headers: Headers | None = None) -> None:
+        """Server: refuse the request. Does not wait; does nothing when the client has gone.
+
+        For middleware, which returns False afterwards, and for handlers of routes with `auto_accept=False`.
+
+        Args:
+            status: HTTP status, 300 to 599. Clients do not follow redirections by themselves.
+            headers: for the response, besides those of `add_response_headers`.
+
+        Raises:
+            ValueError: the status or a header is not valid.
+            SessionError: the request was answered before.
+        """
+        core = self._started()
+        self._check_unanswered()
+        if not 300 <= status <= 599:
+            raise ValueError(f"A refusal has a status from 300 to 599, not {status}")
+        core.reject(status, self._header_list(headers))
+        self._answer(status)
+
+    def add_response_headers(self, headers: Headers) -> None:
+        """Server: send these headers with the answer, whichever it will be; middleware may add some for the handler.
+
+        Raises:
+            SessionError: the request was answered before.
+        """
+        self._check_unanswered()
+        self._answer_headers.update({name.lower(): value for name, value in headers.items()})
+
+    def _check_unanswered(self) -> None:
+        if self._answered is not None or self.state is not SessionState.CONNECTING:
+            raise (
+                self._closed_error()
+                if self.is_closed
+                else SessionError(
+                    "The session request was answered before", session_id=self._session_id, session_state=self.state
+                )
+            )
+
+    def _header_list(self, headers: Headers | None) -> list[tuple[str, str]]:
+        own = {name.lower(): value for name, value in (headers or {}).items()}
+        return list({**self._answer_headers, **own}.items())
+
+    def _answer(self, status: int) -> None:
+        self._answered = status
+        if self._on_answer is not None:
+            self._on_answer(status)
 
     async def close(self, code: int = 0, reason: str = "", close_connection: bool = True) -> None:
         """Close the session and everything on it.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
-use wt_proto::{dialect::Role, flow_control::Policy};
+use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
 
 /// Bytes of datagrams that may wait in one session, each way. 4 MiB is 3 600 full-sized datagrams, about 30 ms at 1 Gbit/s.
 pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
@@ -173,6 +173,8 @@ pub struct ServerConfig {
     pub max_connections: usize,
     /// Sessions at once on one connection that flow control or an older dialect allows.
     pub max_sessions: u64,
+    /// Which web pages may open sessions.
+    pub allowed_origins: OriginPolicy,
 }
 
 /// Limits of a QUIC connection that carries sessions with flow control.

@@ -347,6 +347,7 @@ impl Task {
                         .reject(if protocol.is_some() { 501 } else { 404 }, Vec::new());
                 }
                 SessionEvent::Established(response) => session.set_established(response.headers),
+                SessionEvent::Refused(response) => session.set_response(response.headers),
                 SessionEvent::Draining => session.set_draining(),
                 SessionEvent::FlowControl(capsule) => {
                     if let Err(error) = session.take_credit_capsule(&capsule) {

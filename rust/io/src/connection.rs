@@ -549,6 +549,16 @@ impl Connection {
                 Code::H3_REQUEST_REJECTED,
                 "this server takes no new sessions: it is going away",
             )),
+            // Draft-16 section 3.2: an Origin that is not allowed SHOULD get 403.
+            Some(_) if !server.origins.allows(&request) => {
+                tracing::debug!(
+                    origin = request.origin(),
+                    authority = request.authority,
+                    "refusing an origin"
+                );
+                server.stats.origins_refused.add(1);
+                Some(Refusal::Status(403))
+            }
             Some(_) => None,
         };
         if let Some(refusal) = refusal {

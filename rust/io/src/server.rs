@@ -16,7 +16,7 @@ use std::{
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::sync::Notify;
-use wt_proto::{dialect::Role, error_code::Code};
+use wt_proto::{dialect::Role, error_code::Code, origin::OriginPolicy};
 
 use crate::{
     bridge::{
@@ -74,6 +74,7 @@ pub struct ServerShared {
     closed: AtomicBool,
     /// Opens when the port is released.
     released: Gate,
+    pub(crate) origins: OriginPolicy,
     /// Counters.
     pub stats: ServerStats,
 }
@@ -122,6 +123,7 @@ impl Server {
                 session_ended: Notify::new(),
                 closed: AtomicBool::new(false),
                 released: Gate::default(),
+                origins: config.allowed_origins.clone(),
                 stats: ServerStats::default(),
             });
             driver.spawn(accept(

@@ -23,6 +23,7 @@ use wt_proto::{
     error::StreamError,
     headers::{ConnectRequest, HeaderList},
     session::{CloseCause, CloseInfo, Initiator},
+    subprotocol,
 };
 
 use crate::{
@@ -179,9 +180,24 @@ impl Session {
         self.request.get()
     }
 
-    /// Headers of the 2xx response, once there is one.
+    /// Headers of the response, once there is one; a server's view has those of a 2xx.
     pub fn response_headers(&self) -> Option<&HeaderList> {
         self.response.get()
+    }
+
+    /// The subprotocols that the request offers, the most preferred first.
+    pub fn offered_subprotocols(&self) -> Vec<String> {
+        self.request()
+            .map(|request| subprotocol::offered(&request.headers))
+            .unwrap_or_default()
+    }
+
+    /// The subprotocol that both sides agreed on.
+    pub fn subprotocol(&self) -> Option<String> {
+        let is_established = self.stats.ready_at.get() > 0.0;
+        self.response_headers()
+            .filter(|_| is_established)
+            .and_then(subprotocol::answered)
     }
 
     /// What the application may do.
@@ -263,6 +279,11 @@ impl Session {
 
     /// Server: answer 200. False when the request is gone or answered.
     pub fn accept(&self, headers: HeaderList) -> bool {
+        self.accept_with(headers, &[])
+    }
+
+    /// Server: answer 200 with the first of these subprotocols that the client offers, if there is one.
+    pub fn accept_with(&self, mut headers: HeaderList, subprotocols: &[String]) -> bool {
         if self
             .state
             .compare_exchange(
@@ -275,6 +296,11 @@ impl Session {
         {
             return false;
         }
+        let chosen = self
+            .request()
+            .and_then(|request| subprotocol::choose(&request.headers, subprotocols));
+        subprotocol::answer(&mut headers, chosen.as_deref());
+        self.set_response(headers.clone());
         self.stats.ready_at.set_once();
         self.command(Command::Accept(headers));
         self.changed();
@@ -327,8 +353,13 @@ impl Session {
         let _ = self.request.set(request);
     }
 
+    pub(crate) fn set_response(&self, headers: HeaderList) {
+        // There is one final response.
+        let _ = self.response.set(headers);
+    }
+
     pub(crate) fn set_established(&self, response: HeaderList) {
-        let _ = self.response.set(response);
+        self.set_response(response);
         if self
             .state
             .compare_exchange(

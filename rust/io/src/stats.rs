@@ -129,6 +129,8 @@ pub struct ServerStats {
     pub handshakes_failed: Counter,
     /// Connections that ended for a violation of the peer.
     pub protocol_errors: Counter,
-    /// Requests answered by the core itself: plain HTTP, surplus sessions.
+    /// Requests answered by the core itself: surplus sessions, foreign origins, what nobody can serve.
     pub requests_rejected: Counter,
+    /// The session requests among them that were refused for their origin.
+    pub origins_refused: Counter,
 }

@@ -183,9 +183,14 @@ fn add(headers: &mut HeaderList, name: String, value: String) {
 }
 
 fn find<'a>(headers: &'a HeaderList, name: &str) -> Option<&'a str> {
+    values(headers, name).next()
+}
+
+/// The values of all fields of a name, in order.
+pub(crate) fn values<'a>(headers: &'a HeaderList, name: &str) -> impl Iterator<Item = &'a str> {
     headers
         .iter()
-        .find(|(known, _)| known == name)
+        .filter(move |(known, _)| known == name)
         .map(|(_, value)| value.as_str())
 }
 

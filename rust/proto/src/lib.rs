@@ -19,6 +19,7 @@
 //! | this side's GOAWAY | [`goaway`] |
 //! | credit for streams and bytes of a session | [`flow_control`] |
 //! | one CONNECT stream as a state machine | [`session`] |
+//! | who may ask, and what for | [`origin`], [`subprotocol`] over [`structured_field`] |
 //! | the sessions of a connection, early streams and datagrams | [`registry`] |
 //!
 //! The text that is tracked is named once: [`TRACKED_DRAFT`]. A bare section sign (§) in comments is a section of it.
@@ -35,10 +36,13 @@ pub mod flow_control;
 pub mod frame;
 pub mod goaway;
 pub mod headers;
+pub mod origin;
 pub mod registry;
 pub mod session;
 pub mod settings;
 pub mod stream_header;
+pub mod structured_field;
+pub mod subprotocol;
 pub mod varint;
 
 mod codec;

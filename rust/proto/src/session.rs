@@ -49,6 +49,7 @@ use crate::error::{ConnectionError, Error, StreamError};
 use crate::error_code::{Code, from_http};
 use crate::frame::{self, Frame, FrameContext, FrameParser};
 use crate::headers::{self, ConnectRequest, HeaderList, Request, Response};
+use crate::subprotocol;
 
 mod vocabulary;
 
@@ -75,6 +76,8 @@ pub struct Session {
     held: BytesMut,
     /// Server: the request carried the header of draft-02.
     draft02_request: bool,
+    /// Client: the subprotocols of the request.
+    offered: Vec<String>,
     /// Client: the peer stopped our half before it answered.
     stopped: Option<Code>,
     has_sent_drain: bool,
@@ -115,6 +118,7 @@ impl Session {
         let mut session = Session::new(Role::Client, id, max_field_section);
         let mut out = BytesMut::new();
         request.encode_frame(&mut out);
+        session.offered = subprotocol::offered(&request.headers);
         session.transmits.push_back(Transmit::Data(out.freeze()));
         session
     }
@@ -139,6 +143,7 @@ impl Session {
             capsules: CapsuleParser::new(false),
             held: BytesMut::new(),
             draft02_request: false,
+            offered: Vec::new(),
             stopped: None,
             has_sent_drain: false,
             has_seen_drain: false,
@@ -483,6 +488,7 @@ impl Session {
             100..200 => {}
             200..300 => {
                 response.check_capsules()?;
+                subprotocol::check(&self.offered, &response.headers)?;
                 self.recv = RecvHalf::Capsules;
                 if let Some(code) = self.stopped {
                     self.end_stopped(code);
@@ -496,6 +502,7 @@ impl Session {
             }
             // §3.2: a client MUST NOT follow redirects, so 3xx is a refusal like the others.
             status => {
+                self.events.push_back(SessionEvent::Refused(response));
                 self.end(CloseInfo {
                     code: 0,
                     reason: format!("HTTP status {status}"),
@@ -649,7 +656,9 @@ impl Session {
         self.discard();
     }
 
-    fn respond(&mut self, status: u16, headers: HeaderList) {
+    fn respond(&mut self, status: u16, mut headers: HeaderList) {
+        // RFC 9114 4.1.2: a length that the content does not have makes the message malformed; there is none.
+        headers.retain(|(name, _)| name != "content-length");
         let mut out = BytesMut::new();
         Response::new(status, headers).encode_frame(&mut out);
         self.transmits.push_back(Transmit::Data(out.freeze()));

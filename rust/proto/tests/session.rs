@@ -248,7 +248,11 @@ fn a_refusal_leaves_nothing_behind() {
         );
         assert_eq!(
             events(&mut session),
-            [SessionEvent::Closed(expected), SessionEvent::Finished]
+            [
+                SessionEvent::Refused(Response::new(status, HeaderList::new())),
+                SessionEvent::Closed(expected),
+                SessionEvent::Finished
+            ]
         );
         assert_eq!(
             transmits(&mut session),

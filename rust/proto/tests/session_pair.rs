@@ -101,9 +101,9 @@ fn request_and_accept() {
         pair.run();
         assert_eq!(events(&mut pair.server), [SessionEvent::Request(request(dialect))]);
         assert_eq!(pair.client.state(), State::Connecting);
-        pair.server.accept(dialect, headers(&[("wt-protocol", "\"chat\"")]));
+        pair.server.accept(dialect, headers(&[("x-answer", "42")]));
         pair.run();
-        let mut fields = headers(&[("wt-protocol", "\"chat\"")]);
+        let mut fields = headers(&[("x-answer", "42")]);
         if dialect <= Dialect::D04 {
             fields.extend(headers(&[("sec-webtransport-http3-draft", "draft02")]));
         }
@@ -121,10 +121,14 @@ fn request_and_reject() {
         let mut pair = Pair::new(dialect, piece);
         pair.run();
         events(&mut pair.server);
-        pair.server.reject(403, HeaderList::new());
+        // A length would be that of content which is not there.
+        pair.server
+            .reject(403, headers(&[("x-why", "closed"), ("content-length", "5")]));
         pair.run();
         let cause = CloseCause::Rejected { status: 403 };
         let expected = |by| [closed(0, "HTTP status 403", by, cause.clone()), SessionEvent::Finished];
+        let refused = SessionEvent::Refused(Response::new(403, headers(&[("x-why", "closed")])));
+        assert_eq!(pair.client.poll_event(), Some(refused));
         assert_eq!(events(&mut pair.client), expected(Initiator::Peer));
         assert_eq!(events(&mut pair.server), expected(Initiator::Local));
     });
@@ -246,7 +250,8 @@ fn the_server_is_shut_down_before_its_answer() {
             Initiator::Peer,
             CloseCause::Rejected { status: 503 },
         );
-        assert_eq!(events(&mut pair.client), [expected, SessionEvent::Finished]);
+        let refused = SessionEvent::Refused(Response::new(503, HeaderList::new()));
+        assert_eq!(events(&mut pair.client), [refused, expected, SessionEvent::Finished]);
     });
 }
 

@@ -6,10 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use pyo3::prelude::*;
+use pyo3::{exceptions::PyValueError, prelude::*};
 use wt_io::{
     client::Lease,
     error::{CloseCause, ConnectionEnd},
+    proto::{headers::HeaderList, subprotocol},
 };
 
 use crate::{
@@ -153,10 +154,12 @@ impl Connection {
         py: Python<'_>,
         authority: String,
         path: String,
-        headers: Vec<(String, String)>,
+        mut headers: HeaderList,
+        subprotocols: Vec<String>,
     ) -> PyResult<Session> {
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
+        subprotocol::offer(&mut headers, &subprotocols).map_err(PyValueError::new_err)?;
         if let Some(end) = self.io.end() {
             return Err(errors::connection(py, end));
         }

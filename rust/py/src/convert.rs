@@ -11,6 +11,10 @@ use pyo3::{
 use wt_io::{
     config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, ServerConfig, VerifyMode},
     driver::DriverKind,
+    proto::{
+        headers::{self, HeaderList},
+        origin::{InvalidPattern, OriginPattern, OriginPolicy},
+    },
     send_stream::Written,
 };
 
@@ -87,8 +91,15 @@ struct OfClient {
 
 #[derive(FromPyObject)]
 struct OfServer {
+    allowed_origins: Option<Origins>,
     max_connections: usize,
     max_sessions: u64,
+}
+
+#[derive(FromPyObject)]
+enum Origins {
+    Word(String),
+    Patterns(Vec<String>),
 }
 
 /// A `pywebtransport.ClientConfig`.
@@ -112,14 +123,49 @@ pub(crate) fn client_config(config: &Bound<'_, PyAny>) -> PyResult<ClientConfig>
 /// A `pywebtransport.ServerConfig`.
 pub(crate) fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
     let OfServer {
+        allowed_origins,
         max_connections,
         max_sessions,
     } = config.extract()?;
+    let allowed_origins = match allowed_origins {
+        None => OriginPolicy::Any,
+        Some(Origins::Word(word)) if word == "same-origin" => OriginPolicy::SameOrigin,
+        Some(Origins::Word(word)) => return Err(origins_error(&word)),
+        Some(Origins::Patterns(patterns)) => OriginPolicy::List(
+            patterns
+                .iter()
+                .map(|text| origin_pattern(text))
+                .collect::<PyResult<_>>()?,
+        ),
+    };
     Ok(ServerConfig {
         common: config.extract::<Common>()?.into_core(VerifyMode::None)?,
         max_connections,
         max_sessions,
+        allowed_origins,
     })
+}
+
+fn origins_error(word: &str) -> PyErr {
+    PyValueError::new_err(format!(
+        "allowed_origins must be None, 'same-origin' or a list, not '{word}'"
+    ))
+}
+
+fn origin_pattern(text: &str) -> PyResult<OriginPattern> {
+    text.parse()
+        .map_err(|error: InvalidPattern| PyValueError::new_err(error.to_string()))
+}
+
+/// Check one entry of `ServerConfig.allowed_origins`.
+#[pyfunction]
+pub(crate) fn check_origin_pattern(pattern: &str) -> PyResult<()> {
+    origin_pattern(pattern).map(drop)
+}
+
+/// Check the headers that an application wants to send.
+pub(crate) fn check_headers(headers: &HeaderList) -> PyResult<()> {
+    headers::check_fields(headers).map_err(PyValueError::new_err)
 }
 
 /// The `driver` field, where `auto` means `default`.

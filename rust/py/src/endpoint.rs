@@ -160,6 +160,7 @@ impl Server {
             ("connections", self.io.connection_count() as u64),
             ("protocol_errors", stats.protocol_errors.get()),
             ("requests_rejected", stats.requests_rejected.get()),
+            ("origins_refused", stats.origins_refused.get()),
         ]))
     }
 

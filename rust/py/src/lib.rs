@@ -20,6 +20,7 @@ mod _core {
     #[pymodule_export]
     use crate::{
         connection::{CloseInfo, Connection},
+        convert::check_origin_pattern,
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
         port::{Bridge, Readiness, forget_after_fork, shutdown},
         recv_stream::RecvStream,

@@ -6,7 +6,9 @@ use pyo3::{
     prelude::*,
     types::{PyBytes, PyList},
 };
-use wt_io::{datagram::Received, driver::DriverKind, send_stream::Written, session::Stream};
+use wt_io::{
+    datagram::Received, driver::DriverKind, proto::headers::HeaderList, send_stream::Written, session::Stream,
+};
 
 use crate::{
     connection::{CloseInfo, Connection},
@@ -108,7 +110,7 @@ impl Session {
     }
 
     #[getter]
-    fn headers(&self) -> Vec<(String, String)> {
+    fn headers(&self) -> HeaderList {
         self.io
             .request()
             .map(|request| request.headers.clone())
@@ -116,7 +118,7 @@ impl Session {
     }
 
     #[getter]
-    fn response_headers(&self) -> Vec<(String, String)> {
+    fn response_headers(&self) -> HeaderList {
         self.io.response_headers().cloned().unwrap_or_default()
     }
 
@@ -130,9 +132,20 @@ impl Session {
         self.io.close_info().map(CloseInfo::from)
     }
 
-    fn accept(&self, py: Python<'_>, headers: Vec<(String, String)>) -> PyResult<()> {
+    #[getter]
+    fn offered_subprotocols(&self) -> Vec<String> {
+        self.io.offered_subprotocols()
+    }
+
+    #[getter]
+    fn subprotocol(&self) -> Option<String> {
+        self.io.subprotocol()
+    }
+
+    fn accept(&self, py: Python<'_>, headers: HeaderList, subprotocols: Vec<String>) -> PyResult<()> {
         self.bridge.get().check()?;
-        if !self.operate(py, || self.io.accept(headers))? {
+        convert::check_headers(&headers)?;
+        if !self.operate(py, || self.io.accept_with(headers, &subprotocols))? {
             return Err(errors::session_closed(
                 py,
                 Class::Session,
@@ -142,8 +155,9 @@ impl Session {
         Ok(())
     }
 
-    fn reject(&self, py: Python<'_>, status: u16, headers: Vec<(String, String)>) -> PyResult<()> {
+    fn reject(&self, py: Python<'_>, status: u16, headers: HeaderList) -> PyResult<()> {
         self.bridge.get().check()?;
+        convert::check_headers(&headers)?;
         self.operate(py, || self.io.reject(status, headers))
     }
 

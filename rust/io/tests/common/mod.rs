@@ -24,6 +24,7 @@ use wt_io::{
     config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, ServerConfig, VerifyMode},
     connection::Connection,
     driver::DriverKind,
+    proto::origin::OriginPolicy,
     session::Session,
 };
 
@@ -153,6 +154,7 @@ impl Net {
             },
             max_connections: 100,
             max_sessions: 1,
+            allowed_origins: OriginPolicy::Any,
         }
     }
 

@@ -82,6 +82,8 @@ pub enum SessionEvent {
     },
     /// Client: the 2xx response.
     Established(Response),
+    /// Client: the response of another status. `Closed` follows.
+    Refused(Response),
     /// The peer wants to wind down.
     Draining,
     /// A datagram that came as a capsule.
