@@ -263,6 +263,12 @@ class Session:
 
         Once; before the session is established and after its end it does nothing.
         """
+    def export_keying_material(self, label: bytes, context: bytes, length: int) -> bytes:
+        """Derive `length` bytes that the peer's session can derive too.
+
+        Raises ValueError (the label has 1 to 255 bytes, the context at most 255, the output 1 to 8160) or SessionError
+        (not established, or ended).
+        """
     def established(self) -> Readiness:
         """Ready once the session is connected, or ended before that."""
     def closed(self) -> Readiness: ...

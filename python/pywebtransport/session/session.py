@@ -412,6 +412,29 @@ class WebTransportSession(EventEmitter):
             raise self._not_ready()
         core.drain()
 
+    async def export_keying_material(self, label: bytes | str, length: int, context: bytes = b"") -> bytes:
+        """Derive secret bytes that the peer's end of this session derives too, and nobody else.
+
+        They come from the secrets of the TLS connection; other labels, contexts, lengths or sessions give unrelated
+        bytes. What they are good for: keys of an own protocol, or proof that a token was made for this very session.
+        Does not wait. draft-ietf-webtrans-http3, section "Use of Keying Material Exporters".
+
+        Args:
+            label: what the bytes are for, 1 to 255 bytes; text goes as UTF-8.
+            length: how many bytes, 1 to 8160.
+            context: whatever both ends want to bind the bytes to, at most 255 bytes.
+
+        Raises:
+            SessionError: not initialized, not established yet, or ended.
+            ValueError: label, length or context is out of range.
+        """
+        core = self._started()
+        if core.state not in ("connected", "draining"):
+            raise self._not_ready()
+        if not 0 < length < 2**32:  # the core knows the bound, but no other integers
+            raise ValueError(f"an exporter gives no {length} bytes")
+        return core.export_keying_material(label.encode() if isinstance(label, str) else label, context, length)
+
     async def wait_closed(self) -> None:
         """Wait until the session is closed: by either side, or by the loss of the connection. Cancelling loses nothing.
 

@@ -2,8 +2,11 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use wt_proto::error_code::{self, Code};
 pub use wt_proto::session::{CloseCause, CloseInfo, Initiator};
+use wt_proto::{
+    error_code::{self, Code},
+    exporter::InvalidExporter,
+};
 
 /// A certificate, key or verification setting that cannot be used. Found before any packet is sent.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -183,6 +186,17 @@ pub enum OpenError {
     /// Either side winds the connection down (GOAWAY): new sessions need a new connection.
     #[error("the connection is winding down")]
     GoingAway,
+}
+
+/// Why there is no keying material.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExportError {
+    /// A label, a context or a length that the exporter does not have.
+    #[error(transparent)]
+    Invalid(#[from] InvalidExporter),
+    /// The session is not established, or has ended.
+    #[error("the session is not established, or has ended")]
+    SessionClosed(Option<CloseInfo>),
 }
 
 /// Why a datagram was not accepted.

@@ -21,6 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wt_proto::{
     error::StreamError,
+    exporter,
     headers::{ConnectRequest, HeaderList},
     session::{CloseCause, CloseInfo, Initiator},
     subprotocol,
@@ -34,7 +35,7 @@ use crate::{
     config::{CommonConfig, SESSION_SEND_BUDGET},
     connection::Connection,
     datagram::{self, Datagrams},
-    error::StreamEnd,
+    error::{ExportError, StreamEnd},
     flow_control::{Credits, FlowControl},
     gate::Gate,
     stats::SessionStats,
@@ -323,6 +324,22 @@ impl Session {
             self.command(Command::Drain);
             self.set_draining();
         }
+    }
+
+    /// Derive `length` bytes that both ends of this session can derive, and nobody else (draft-16 section 4.8).
+    pub fn export_keying_material(&self, label: &[u8], context: &[u8], length: usize) -> Result<Vec<u8>, ExportError> {
+        let ended = || ExportError::SessionClosed(self.close_info());
+        if !self.is_connected() {
+            return Err(ended());
+        }
+        let context = exporter::encode_context(self.id, label, context, length)?;
+        let mut output = vec![0; length];
+        // The length is one that TLS can derive, so only a connection without its keys is left as a reason.
+        let derived = self
+            .connection
+            .quic()
+            .export_keying_material(&mut output, exporter::LABEL, &context);
+        derived.map(|()| output).map_err(|_| ended())
     }
 
     /// Begin the close. The first close wins; later ones do nothing.

@@ -17,6 +17,7 @@
 //! | framing | [`frame`], [`capsule`], [`stream_header`], [`datagram`] |
 //! | the peer's control and QPACK streams | [`control`] |
 //! | this side's GOAWAY | [`goaway`] |
+//! | keying material of a session | [`exporter`] |
 //! | credit for streams and bytes of a session | [`flow_control`] |
 //! | one CONNECT stream as a state machine | [`session`] |
 //! | who may ask, and what for | [`origin`], [`subprotocol`] over [`structured_field`] |
@@ -32,6 +33,7 @@ pub mod datagram;
 pub mod dialect;
 pub mod error;
 pub mod error_code;
+pub mod exporter;
 pub mod flow_control;
 pub mod frame;
 pub mod goaway;

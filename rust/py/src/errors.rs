@@ -3,11 +3,16 @@
 //! The classes are Python classes in `pywebtransport.exceptions`. What the peer said is in attributes: `close_code`,
 //! `close_reason`, `ended_by`, `application_code`, `wire_code`.
 
-use pyo3::{exceptions::PyRuntimeError, prelude::*, sync::PyOnceLock, types::PyDict};
+use pyo3::{
+    exceptions::{PyRuntimeError, PyValueError},
+    prelude::*,
+    sync::PyOnceLock,
+    types::PyDict,
+};
 use wt_io::{
     error::{
-        CloseCause, CloseInfo, ConnectError, ConnectionEnd, DatagramError, Initiator, ListenError, OpenError,
-        StreamEnd, TlsConfigError,
+        CloseCause, CloseInfo, ConnectError, ConnectionEnd, DatagramError, ExportError, Initiator, ListenError,
+        OpenError, StreamEnd, TlsConfigError,
     },
     proto::error_code::Code,
 };
@@ -171,6 +176,14 @@ pub(crate) fn open(py: Python<'_>, class: Class, error: &OpenError) -> PyErr {
             class,
             "the connection takes no new sessions, because one side is going away (GOAWAY): connect again",
         ),
+    }
+}
+
+/// There is no keying material.
+pub(crate) fn export(py: Python<'_>, error: &ExportError) -> PyErr {
+    match error {
+        ExportError::Invalid(invalid) => PyValueError::new_err(invalid.to_string()),
+        ExportError::SessionClosed(info) => session_closed(py, Class::Session, info.as_ref()),
     }
 }
 

@@ -171,6 +171,21 @@ impl Session {
         self.operate(py, || self.io.drain())
     }
 
+    #[pyo3(signature = (label, context, length))]
+    fn export_keying_material<'py>(
+        &self,
+        py: Python<'py>,
+        label: &[u8],
+        context: &[u8],
+        length: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        self.bridge.get().check()?;
+        let exported = self.io.export_keying_material(label, context, length);
+        exported
+            .map(|bytes| PyBytes::new(py, &bytes))
+            .map_err(|error| errors::export(py, &error))
+    }
+
     fn established(&self, py: Python<'_>) -> PyResult<Readiness> {
         self.readiness(py, |io| io.established())
     }
