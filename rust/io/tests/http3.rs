@@ -11,6 +11,7 @@ use wt_io::{
     proto::{
         dialect::{Dialect, Unsupported},
         error_code::Code,
+        headers::{ConnectRequest, Response},
     },
 };
 
@@ -31,6 +32,9 @@ both_drivers!(
     a_server_that_closes_says_that_nothing_is_wrong,
     requests_that_end_too_early_are_incomplete,
     malformed_requests_end_their_stream_alone,
+    an_unknown_protocol_is_not_implemented,
+    priority_updates_are_read_and_change_nothing,
+    priority_updates_for_what_is_no_request_end_the_connection,
 );
 
 async fn a_client_requests_nothing_before_the_settings(net: Net) {
@@ -286,4 +290,72 @@ async fn malformed_requests_end_their_stream_alone(net: Net) {
     let session = raw.listener.accept().await;
     raw.finish().await;
     session.closed().await;
+}
+
+async fn an_unknown_protocol_is_not_implemented(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    let (mut send, mut recv) = raw.quic.open_bi().await.expect("open");
+    let request = ConnectRequest {
+        authority: "localhost".into(),
+        path: "/".into(),
+        protocol: "websocket".into(),
+        headers: Vec::new(),
+    };
+    let mut frame = bytes::BytesMut::new();
+    request.encode_frame(&mut frame);
+    send.write_all(&frame).await.expect("written");
+    let answer = recv.read_to_end(100).await.expect("a whole response");
+    let response = Response::decode(&answer[2..], 1_000).expect("a valid response");
+    assert_eq!(response.status, 501);
+    raw.finish().await;
+}
+
+/// PRIORITY_UPDATE of a request (RFC 9218 section 7.2), up to its length.
+const PRIORITY_UPDATE: &[u8] = &[0x80, 0x0f, 0x07, 0x00];
+
+async fn priority_updates_are_read_and_change_nothing(net: Net) {
+    let mut control = SETTINGS.to_vec();
+    // For stream 0, which is not there yet, twice; without a value; for stream 400; with values that are none.
+    for payload in [
+        &b"\0u=1, i"[..],
+        b"\0u=7",
+        b"\0",
+        b"\x41\x90u=2",
+        b"\0u=9;?",
+        b"\0\xff\0",
+    ] {
+        control.extend_from_slice(PRIORITY_UPDATE);
+        control.push(payload.len() as u8);
+        control.extend_from_slice(payload);
+    }
+    let raw = RawClient::ready_with(&net, net.server_config(), &control).await;
+    let (_send, _recv) = raw.request().await;
+    let session = raw.listener.accept().await;
+    assert!(in_vain(raw.quic.closed()).await, "the connection lives");
+    assert!(session.is_connected());
+    raw.finish().await;
+    session.closed().await;
+}
+
+async fn priority_updates_for_what_is_no_request_end_the_connection(net: Net) {
+    let update = |rest: &[u8]| [SETTINGS, PRIORITY_UPDATE, rest].concat();
+    for (control, code) in [
+        // Streams of the server and unidirectional ones; no stream at all; a push that was never promised.
+        (update(&[0x01, 0x01]), Code::H3_ID_ERROR),
+        (update(&[0x01, 0x02]), Code::H3_ID_ERROR),
+        (update(&[0x00]), Code::H3_FRAME_ERROR),
+        (
+            [SETTINGS, &[0x80, 0x0f, 0x07, 0x01, 0x01, 0x00]].concat(),
+            Code::H3_ID_ERROR,
+        ),
+    ] {
+        let raw = RawClient::ready_with(&net, net.server_config(), &control).await;
+        raw.ends_with(code).await;
+    }
+    // On any other stream.
+    let raw = RawClient::ready(&net).await;
+    let (mut send, _recv) = raw.quic.open_bi().await.expect("open");
+    let frame = [PRIORITY_UPDATE, &[0x01, 0x00]].concat();
+    send.write_all(&frame).await.expect("written");
+    raw.ends_with(Code::H3_FRAME_UNEXPECTED).await;
 }
