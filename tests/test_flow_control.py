@@ -231,3 +231,39 @@ async def test_a_request_that_is_cancelled_leaves_the_other_sessions(
             with contextlib.suppress(asyncio.CancelledError):
                 await (await waiting).close()
         assert await echo_once(session, b"data") == b"data"
+
+
+async def test_a_session_that_writes_all_the_time_leaves_room_for_the_others(
+    small_server: Server, small_config: ClientConfig
+) -> None:
+    async with WebTransportClient(small_config.update(flow_control_window_size=1_000_000)) as client:
+        busy = await client.connect(small_server.url("/echo"))
+        other = await client.connect(small_server.url("/echo"))
+        assert busy.connection is other.connection
+        echoed = 0
+
+        async def write_and_read() -> None:
+            nonlocal echoed
+            stream = await busy.create_bidirectional_stream()
+
+            async def write() -> None:
+                while True:
+                    await stream.write(bytes(100_000))
+
+            writing = asyncio.create_task(write())
+            try:
+                async for chunk in stream:
+                    echoed += len(chunk)
+            finally:
+                writing.cancel()
+                await stream.abort()
+
+        working = [asyncio.create_task(write_and_read()) for _ in range(2)]
+        for number in range(50):
+            before = echoed
+            assert await echo_once(other, b"%d" % number) == b"%d" % number
+            while echoed == before:  # the busy one goes on too
+                await asyncio.sleep(0)
+        for task in working:
+            task.cancel()
+        await asyncio.gather(*working, return_exceptions=True)
