@@ -318,7 +318,10 @@ proptest! {
     #[test]
     fn any_huffman_coded_string_is_one_of_this_side_or_refused(bytes in common::noise(12)) {
         let line = [vec![0x21, b'a', 0x80 | bytes.len() as u8], bytes.clone()].concat();
-        if let Ok(fields) = response(&line) {
+        // Values that are no UTF-8 are told as text of another encoding: they do not come back byte for byte.
+        if let Ok(fields) = response(&line)
+            && fields.iter().all(|(_, value)| value.is_ascii())
+        {
             let sent = encoded(|out| Response::new(200, fields).encode_frame(out));
             prop_assert!(sent.ends_with(&bytes));
         }
