@@ -63,6 +63,32 @@ async def test_states_of_a_one_way_stream(pair: Pair) -> None:
         await far.wait_closed()
 
 
+async def test_a_priority_can_change_at_any_time(pair: Pair) -> None:
+    near, far = await pair.bidi()
+    assert near.priority == far.priority == 0
+    for number in (7, -7, 2**31 - 2, -(2**31) + 1):
+        near.priority = number
+        assert near.priority == number
+        await near.write(b"x")
+    far.priority = 1
+    await far.write_all(b"answer")
+    assert await near.read_all() == b"answer"
+    await near.close()
+    near.priority = 5
+    async with asyncio.timeout(SECONDS):
+        await near.wait_closed()
+    near.priority = 6
+    assert await far.read_all() == b"x" * 4
+
+
+@pytest.mark.parametrize("number", [2**31 - 1, -(2**31), 2**70])
+async def test_a_priority_out_of_range_is_refused(pair: Pair, number: int) -> None:
+    near, _far = await pair.uni()
+    with pytest.raises(ValueError, match="-2147483647 to 2147483646"):
+        near.priority = number
+    assert near.priority == 0
+
+
 async def test_a_write_larger_than_the_buffer_goes_in_pieces(
     certificate: DevCertificate, server: Server, driver: str
 ) -> None:

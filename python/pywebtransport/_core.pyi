@@ -352,6 +352,11 @@ class SendStream:
     @property
     def buffered(self) -> int:
         """Accepted bytes that QUIC has not taken yet."""
+    @property
+    def priority(self) -> int:
+        """Streams of a larger number go first, those of the same take turns. 32 bits, without both ends."""
+    @priority.setter
+    def priority(self, value: int) -> None: ...
     def write(self, data: Buffer | str, finish: bool = False) -> int:
         """Queue all of `data` in one piece: SENT, SENT_YIELD, or NO_ROOM while more than `max_stream_buffer_size` is
         buffered. Raises StreamError (finished, reset, stopped with the peer's code, session closed) or TypeError."""
@@ -364,7 +369,7 @@ class SendStream:
     def flushed(self) -> Readiness:
         """Ready when `buffered` is 0, or the stream ended."""
     def ended(self) -> Readiness:
-        """Ready when the state is "sent" or any later one."""
+        """Ready when the state is "acknowledged" or any later one."""
     def error(self) -> Exception | None:
         """What `write` would raise; None while it would not, or after a clean finish."""
 

@@ -232,19 +232,20 @@ class _StreamBase(EventEmitter):
     async def wait_closed(self) -> None:
         """Wait until every direction is done.
 
-        The sending direction is done when the FIN was handed to QUIC, the receiving one when the end of the stream was
-        read; both also by a reset, a stop or the end of the session. It does not read by itself. Cancelling it loses
-        nothing.
+        The sending direction is done when the peer has acknowledged everything up to the FIN, which says that its QUIC
+        stack has it, not that its application read it. The receiving direction is done when the end of the stream was
+        read. Both are also done by a reset, a stop or the end of the session (if the FIN was sent by then: of the
+        connection). It does not read by itself. Cancelling it loses nothing.
 
         Raises:
             StreamError: not initialized.
         """
         if self._send is None and self._recv is None:
             self._refuse()
-        if (send := self._send) is not None and send.state in ("open", "finished"):
+        if (send := self._send) is not None and send.state in ("open", "finished", "sent"):
             await parked(
                 send.ended(),
-                lambda _ticket: True if send.state not in ("open", "finished") else None,
+                lambda _ticket: True if send.state not in ("open", "finished", "sent") else None,
                 None,
                 never_expires,
             )

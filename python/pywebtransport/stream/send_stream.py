@@ -56,6 +56,32 @@ class WebTransportSendStream(_StreamBase):
         """Whether `write` would accept data: not closed, not aborted, not stopped by the peer, session alive."""
         return self._send is not None and self._send.state == "open"
 
+    @property
+    def priority(self) -> int:
+        """The stream's place among all streams of the connection; may be set at any time, also behind the last write.
+
+        Of the data that waits for the network, that of the streams with the largest number goes first, and streams of
+        the same number take turns: the send order of the W3C API. It counts among all sessions that share the
+        connection; datagrams go before all streams. What waits because the peer's limits are used up is not ordered.
+
+        A number from -(2**31 - 1) to 2**31 - 2; 0 for a new stream.
+
+        Raises:
+            ValueError: set to a number out of range.
+            StreamError: not initialized.
+        """
+        if self._send is None:
+            self._refuse()
+        return self._send.priority
+
+    @priority.setter
+    def priority(self, value: int) -> None:
+        if self._send is None:
+            self._refuse()
+        if not -MAX_PRIORITY - 1 <= value <= MAX_PRIORITY:
+            raise ValueError(f"The priority of a stream is a number from {-MAX_PRIORITY - 1} to {MAX_PRIORITY}.")
+        self._send.priority = value
+
     async def write(self, data: Data, end_stream: bool = False, wait_flush: bool = True) -> None:
         """Send data.
 
@@ -185,3 +211,6 @@ class WebTransportSendStream(_StreamBase):
         if self._write_lock is None:
             self._write_lock = asyncio.Lock()
         return self._write_lock
+
+
+MAX_PRIORITY = 2**31 - 2  # 32 bits, but both ends are the core's

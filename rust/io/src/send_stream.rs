@@ -6,7 +6,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicI32, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -31,6 +34,11 @@ const SHARED_ALLOCATION: usize = 4 << 10;
 
 /// Every so many writes the caller is told to let the event loop run.
 const YIELD_INTERVAL: u64 = 256;
+
+/// What applications may give: the numbers outside are the CONNECT streams', which go before everything while the session
+/// lives, and behind everything with its CLOSE.
+const LOWEST_PRIORITY: i32 = i32::MIN + 1;
+const HIGHEST_PRIORITY: i32 = i32::MAX - 1;
 
 /// Where the sending half stands; only forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +91,8 @@ pub struct SendStream {
     id: u64,
     session: Arc<Session>,
     queue: Mutex<Queue>,
+    /// For the pump, which tells QUIC.
+    priority: AtomicI32,
     bell: Notify,
     /// Waiters for room, for an empty queue and for the end: all are woken by any progress.
     progress: WaitQueue,
@@ -121,6 +131,7 @@ impl SendStream {
                 reset: None,
                 end: None,
             }),
+            priority: AtomicI32::new(0),
             bell: Notify::new(),
             progress: WaitQueue::default(),
         })
@@ -134,6 +145,21 @@ impl SendStream {
     /// Where it stands.
     pub fn state(&self) -> SendState {
         self.queue.lock().state
+    }
+
+    /// Its place among the streams of the connection, see [`SendStream::set_priority`].
+    pub fn priority(&self) -> i32 {
+        self.priority.load(Relaxed)
+    }
+
+    /// The W3C API's send order: of the streams that have something to send, those with the largest number go first, and
+    /// those with the same number take turns. 0 at first. QUIC orders what it has taken already by it, too.
+    ///
+    /// Numbers at the ends of the range are for the CONNECT streams; such a number is moved inside.
+    pub fn set_priority(&self, priority: i32) {
+        let priority = priority.clamp(LOWEST_PRIORITY, HIGHEST_PRIORITY);
+        self.priority.store(priority, Relaxed);
+        self.bell.notify_one();
     }
 
     /// Why it cannot be written to; None while it can, and after a clean finish.
@@ -253,12 +279,12 @@ impl SendStream {
         )
     }
 
-    /// Ready when data and FIN are with QUIC, or the stream ended otherwise.
+    /// Ready when the peer has acknowledged everything up to the FIN, or the stream ended otherwise.
     pub fn ended(self: &Arc<Self>) -> Box<dyn WaitPoint> {
         wait_point(
             self.clone(),
             |this| &this.progress,
-            |this| this.queue.lock().state >= SendState::Sent,
+            |this| this.queue.lock().state > SendState::Sent,
         )
     }
 
@@ -333,6 +359,7 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
     let mut stopped = std::pin::pin!(quic.stopped());
     let mut header_sent = None;
     loop {
+        quic.set_priority(stream.priority());
         let work = {
             let mut queue = stream.queue.lock();
             if !queue.header.is_empty() {
@@ -375,11 +402,9 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
                 quic.finish();
                 stream.enter(SendState::Sent, None);
                 stream.session.send_half_done(stream.id, false);
-                match select(&mut stopped, stream.session.ended()).await {
-                    Either::Left(stopped) => stopped,
-                    // What was sent keeps being retransmitted as long as the connection lives.
-                    Either::Right(()) => break,
-                }
+                // Also when the session ends meanwhile: what was sent keeps being retransmitted, and somebody may wait to
+                // hear that it arrived. The connection bounds it.
+                acknowledged(&stream, &mut quic, &mut stopped).await
             }
             Work::Reset(code) => {
                 if let Some(delay) = header_sent.and_then(|sent| header_delay(&stream, sent)) {
@@ -419,10 +444,25 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
     stream.session.release(stream.id, Half::Send);
 }
 
+/// Wait for the end of a stream that was finished. What QUIC still holds of it may get another priority meanwhile.
+async fn acknowledged(
+    stream: &SendStream,
+    quic: &mut wt_quic::SendStream,
+    mut stopped: impl Future<Output = Stopped> + Unpin,
+) -> Stopped {
+    loop {
+        match select(&mut stopped, stream.bell.notified()).await {
+            Either::Left(stopped) => return stopped,
+            Either::Right(()) => quic.set_priority(stream.priority()),
+        }
+    }
+}
+
 /// Hand over `chunks`, or stop early when the application resets the stream.
 async fn write(stream: &SendStream, quic: &mut wt_quic::SendStream, mut chunks: Vec<Bytes>) -> Result<(), WriteError> {
     let mut rest = &mut chunks[..];
     while !rest.is_empty() {
+        quic.set_priority(stream.priority());
         let before: usize = rest.iter().map(Bytes::len).sum();
         let whole = match select(quic.write_chunks(rest), stream.bell.notified()).await {
             Either::Left(result) => result?,
@@ -449,6 +489,7 @@ async fn write_within_credit(
 ) -> Result<(), WriteError> {
     let mut rest = VecDeque::from(chunks);
     while !rest.is_empty() {
+        quic.set_priority(stream.priority());
         let write = stream.session.write_within_credit(quic, &mut rest, header_len);
         match select(write, stream.bell.notified()).await {
             Either::Left(written) => {

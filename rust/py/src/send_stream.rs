@@ -62,6 +62,19 @@ impl SendStream {
         Ok(self.io.buffered())
     }
 
+    #[getter]
+    fn priority(&self) -> PyResult<i32> {
+        self.bridge.get().check()?;
+        Ok(self.io.priority())
+    }
+
+    #[setter]
+    fn set_priority(&self, py: Python<'_>, priority: i32) -> PyResult<()> {
+        let bridge = self.bridge.bind(py);
+        bridge.get().check()?;
+        Bridge::operate(bridge, self.driver, || self.io.set_priority(priority))
+    }
+
     #[pyo3(signature = (data, finish = false))]
     fn write(&self, data: &Bound<'_, PyAny>, finish: bool) -> PyResult<u8> {
         let py = data.py();

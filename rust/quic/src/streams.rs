@@ -49,6 +49,7 @@ pub enum Stopped {
 #[derive(Debug)]
 pub struct SendStream {
     inner: quinn::SendStream,
+    priority: i32,
     drop_code: u64,
     ended: bool,
 }
@@ -57,6 +58,7 @@ impl SendStream {
     fn new(inner: quinn::SendStream, drop_code: u64) -> Self {
         Self {
             inner,
+            priority: 0,
             drop_code,
             ended: false,
         }
@@ -95,9 +97,13 @@ impl SendStream {
         let _ = self.inner.reset(varint(code));
     }
 
-    /// Scheduling priority among the streams of the connection; larger goes first.
-    pub fn set_priority(&self, priority: i32) {
-        let _ = self.inner.set_priority(priority);
+    /// Scheduling priority among the streams of the connection, 0 at first; larger goes first. Setting it to what it is
+    /// costs nothing.
+    pub fn set_priority(&mut self, priority: i32) {
+        if std::mem::replace(&mut self.priority, priority) != priority {
+            // An error means that the stream is gone.
+            let _ = self.inner.set_priority(priority);
+        }
     }
 
     /// Resolves when the peer stops the stream, or when all is acknowledged after [`finish`](Self::finish).
