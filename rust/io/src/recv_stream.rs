@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wt_proto::error_code::{Code, to_http};
@@ -22,6 +22,10 @@ use crate::{
 
 /// Chunks taken from QUIC at once: 64 packets of 1 400 bytes are 90 KiB.
 const BATCH: usize = 64;
+
+/// Pieces below this size are copied together. A piece keeps the packet it came in, or a whole batch of packets, in memory:
+/// a peer that sends single bytes would make the read-ahead a thousand times as large as it counts.
+const SMALL: usize = 1024;
 
 /// How long a stream is still read after the peer's CLOSE, which may overtake data that was sent before it. The peer's
 /// reset usually ends it within a round trip.
@@ -72,6 +76,9 @@ pub struct RecvStream {
 #[derive(Debug, Default)]
 struct ReadAhead {
     chunks: VecDeque<Bytes>,
+    /// Small pieces, behind the chunks.
+    tail: BytesMut,
+    /// Bytes in both.
     buffered: usize,
     bytes_read: u64,
     hits: u32,
@@ -116,9 +123,9 @@ impl RecvStream {
         let ahead = self.ahead.lock();
         match &ahead.end {
             Some(End::Finished) if ahead.end_seen => RecvState::Finished,
-            Some(End::Early(StreamEnd::Reset(_))) if ahead.chunks.is_empty() => RecvState::Reset,
+            Some(End::Early(StreamEnd::Reset(_))) if ahead.buffered == 0 => RecvState::Reset,
             Some(End::Early(StreamEnd::Local(_))) => RecvState::Stopped,
-            Some(End::Early(_)) if ahead.chunks.is_empty() => RecvState::Closed,
+            Some(End::Early(_)) if ahead.buffered == 0 => RecvState::Closed,
             _ => RecvState::Open,
         }
     }
@@ -145,7 +152,7 @@ impl RecvStream {
     /// that there is nothing yet (or that it is time to let others run).
     pub fn try_read(&self, max: usize) -> Result<Option<Chunks>, StreamEnd> {
         let mut ahead = self.ahead.lock();
-        if ahead.chunks.is_empty() {
+        if ahead.buffered == 0 {
             ahead.hits = 0;
             let end = ahead.end.clone();
             return match end {
@@ -220,7 +227,7 @@ impl RecvStream {
             |this| &this.progress,
             |this| {
                 let ahead = this.ahead.lock();
-                !ahead.chunks.is_empty() || ahead.end.is_some()
+                ahead.buffered > 0 || ahead.end.is_some()
             },
         )
     }
@@ -262,14 +269,25 @@ impl RecvStream {
 
 impl ReadAhead {
     fn push(&mut self, chunk: Bytes) {
-        if !chunk.is_empty() {
-            self.buffered += chunk.len();
+        self.buffered += chunk.len();
+        if chunk.len() < SMALL {
+            self.tail.extend_from_slice(&chunk);
+        } else {
+            self.close_tail();
             self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Make the small pieces a chunk like the others.
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.chunks.push_back(self.tail.split().freeze());
         }
     }
 
     fn take(&mut self, max: usize) -> Chunks {
         let mut taken = Chunks::default();
+        self.close_tail();
         while let Some(front) = self.chunks.front_mut() {
             let room = max - taken.len;
             if room == 0 {
@@ -291,6 +309,7 @@ impl ReadAhead {
 
     fn clear(&mut self) -> usize {
         self.chunks.clear();
+        self.tail = BytesMut::new();
         std::mem::take(&mut self.buffered)
     }
 }
@@ -394,4 +413,42 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
     };
     stream.session.recv_half_done(stream.id, errored);
     stream.session.release(stream.id, Half::Recv);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn single_bytes_do_not_keep_their_packets() {
+        let mut ahead = ReadAhead::default();
+        for _ in 0..100_000 {
+            let packet = Bytes::from(vec![7; 1200]);
+            ahead.push(packet.slice(..1));
+        }
+        assert_eq!((ahead.buffered, ahead.chunks.len()), (100_000, 0));
+        assert!(ahead.tail.capacity() <= 2 * 100_000, "{}", ahead.tail.capacity());
+        assert_eq!(ahead.clear(), 100_000);
+        assert_eq!(ahead.tail.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_leave_in_their_order(steps in proptest::collection::vec((0usize..3 * SMALL, 0usize..4 * SMALL), 0..40)) {
+            let mut ahead = ReadAhead::default();
+            let (mut pushed, mut taken) = (Vec::new(), Vec::new());
+            for (push, take) in steps {
+                let chunk: Vec<u8> = (0..push).map(|index| (pushed.len() + index) as u8).collect();
+                pushed.extend_from_slice(&chunk);
+                ahead.push(chunk.into());
+                let before = taken.len();
+                ahead.take(take).iter().for_each(|chunk| taken.extend_from_slice(chunk));
+                prop_assert_eq!(taken.len() - before, take.min(pushed.len() - before));
+                prop_assert_eq!(ahead.buffered, pushed.len() - taken.len());
+            }
+            ahead.take(usize::MAX).iter().for_each(|chunk| taken.extend_from_slice(chunk));
+            prop_assert_eq!(taken, pushed);
+        }
+    }
 }
