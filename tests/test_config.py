@@ -125,6 +125,31 @@ def test_counts_must_be_positive(cls: type[Any], name: str) -> None:
         assert (caught.value.config_key, caught.value.config_value) == (name, value)
 
 
+@pytest.mark.parametrize("value", [-1, 0.5, "many"])
+def test_retry_threshold_is_a_count_or_none(value: Any) -> None:
+    for fine in (None, 0, 1, 10**6):
+        assert ServerConfig(retry_threshold=fine).retry_threshold == fine
+    with pytest.raises(ConfigurationError, match="None, 0 or a positive number") as caught:
+        ServerConfig(retry_threshold=value)
+    assert (caught.value.config_key, caught.value.config_value) == ("retry_threshold", value)
+
+
+@pytest.mark.parametrize("value", [b"", b"31 bytes are a little too short", "a text that is long enough, but no bytes", 5])
+def test_stateless_reset_key_has_32_bytes_or_more(value: Any) -> None:
+    for fine in (None, bytes(32), bytes(100)):
+        assert ServerConfig(stateless_reset_key=fine).stateless_reset_key == fine
+    with pytest.raises(ConfigurationError, match="32 bytes or more") as caught:
+        ServerConfig(stateless_reset_key=value)
+    assert caught.value.config_key == "stateless_reset_key"
+    assert not value or str(value) not in str(caught.value)
+
+
+def test_stateless_reset_key_does_not_show() -> None:
+    config = ServerConfig(stateless_reset_key=b"a secret that nobody may ever see")
+    assert "secret" not in repr(config)
+    assert ServerConfig.from_dict(config.to_dict()) == config
+
+
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -158,6 +183,8 @@ def test_client_value_is_refused(values: dict[str, Any], reason: str) -> None:
         ({"bind_port": 0}, "between 1 and 65535"),
         ({"bind_port": 65536}, "between 1 and 65535"),
         ({"bind_port": "4433"}, "between 1 and 65535"),
+        ({"handshake_timeout": 0}, "Timeout must be positive"),
+        ({"max_pending_handshakes": 0}, "must be positive"),
         ({"max_sessions": 0}, "must be positive"),
         ({"max_streams_per_connection": 0}, "must be positive"),
         ({"session_cleanup_interval": 0}, "Timeout must be positive"),

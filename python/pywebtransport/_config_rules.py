@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
+from pywebtransport.constants import MIN_STATELESS_RESET_KEY_SIZE
 from pywebtransport.exceptions import ConfigurationError, certificate_not_found, invalid_config
 
 __all__: list[str] = []
@@ -53,6 +54,22 @@ def check_timeout(name: str, value: Any) -> None:
         raise invalid_config(name, value, "Timeout must be a number or None")
     if not value > 0:  # also refuses NaN
         raise invalid_config(name, value, "Timeout must be positive")
+
+
+def check_count_or_none(config: Any, name: str) -> None:
+    """Refuse what is neither None nor a whole number of 0 or more."""
+    value = getattr(config, name)
+    if value is not None and (not isinstance(value, int) or value < 0):
+        raise invalid_config(name, value, "must be None, 0 or a positive number")
+
+
+def check_stateless_reset_key(config: Any) -> None:
+    """Refuse what is neither None nor enough bytes; the message does not repeat the secret."""
+    key = config.stateless_reset_key
+    if key is None or (isinstance(key, bytes) and len(key) >= MIN_STATELESS_RESET_KEY_SIZE):
+        return
+    what = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
+    raise invalid_config("stateless_reset_key", what, f"must be None or {MIN_STATELESS_RESET_KEY_SIZE} bytes or more")
 
 
 def check_port(config: Any, name: str) -> None:

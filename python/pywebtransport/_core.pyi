@@ -208,7 +208,8 @@ class Server:
         """
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
-        """connections_accepted, connections_rejected, handshakes_failed, connections, protocol_errors,
+        """connections_accepted, connections_rejected, handshakes_failed, handshakes_timed_out, handshakes_ignored,
+        handshakes_refused, handshakes_pending (now), retries_sent, connections (now), protocol_errors,
         requests_rejected, origins_refused."""
     def drain(self, limit: float) -> Awaitable[None]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pywebtransport import _config_rules as rules
 from pywebtransport.constants import (
     DEFAULT_ACCESS_LOG,
+    DEFAULT_ALLOW_MIGRATION,
     DEFAULT_ALLOW_POOLING,
     DEFAULT_ALLOWED_ORIGINS,
     DEFAULT_ALPN_PROTOCOLS,
@@ -39,6 +40,7 @@ from pywebtransport.constants import (
     DEFAULT_ENABLE_DRAFT15,
     DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE,
     DEFAULT_FLOW_CONTROL_WINDOW_SIZE,
+    DEFAULT_HANDSHAKE_TIMEOUT,
     DEFAULT_INITIAL_MAX_DATA,
     DEFAULT_INITIAL_MAX_STREAMS_BIDI,
     DEFAULT_INITIAL_MAX_STREAMS_UNI,
@@ -48,6 +50,7 @@ from pywebtransport.constants import (
     DEFAULT_MAX_DATAGRAM_SIZE,
     DEFAULT_MAX_INCOMING_STREAMS,
     DEFAULT_MAX_PENDING_EVENTS_PER_SESSION,
+    DEFAULT_MAX_PENDING_HANDSHAKES,
     DEFAULT_MAX_RETRIES,
     DEFAULT_MAX_RETRY_DELAY,
     DEFAULT_MAX_SESSIONS,
@@ -59,10 +62,12 @@ from pywebtransport.constants import (
     DEFAULT_READ_TIMEOUT,
     DEFAULT_RETRY_BACKOFF,
     DEFAULT_RETRY_DELAY,
+    DEFAULT_RETRY_THRESHOLD,
     DEFAULT_RPC_CONCURRENCY_LIMIT,
     DEFAULT_SERVER_MAX_CONNECTIONS,
     DEFAULT_SERVER_VERIFY_MODE,
     DEFAULT_SESSION_CLEANUP_INTERVAL,
+    DEFAULT_STATELESS_RESET_KEY,
     DEFAULT_STREAM_CLEANUP_INTERVAL,
     DEFAULT_STREAM_CREATION_TIMEOUT,
     DEFAULT_STREAM_FLOW_CONTROL_INCREMENT_BIDI,
@@ -216,9 +221,11 @@ class ClientConfig(_Config):
         connect_timeout: seconds for name resolution, handshake and the server's answer together.
         connection_cleanup_interval: seconds between two sweeps of the connection manager over closed connections.
         connection_idle_check_interval: seconds between two sweeps of the connection manager over idle connections.
-        connection_idle_timeout: QUIC's idle timeout: a connection without any traffic for so many seconds is lost.
-        connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on. Below the idle timeouts of
-            both ends, or it keeps nothing alive.
+        connection_idle_timeout: QUIC's idle timeout: a connection without any traffic for so many seconds is lost. The
+            shorter one of both ends holds. None: this end has none.
+        connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on; at most half of
+            `connection_idle_timeout`, which holds when this is longer. To keep the connection alive it must be below
+            the idle timeout of the other end too.
         datagram_overflow: what `send()` does when the outgoing queue is full: "drop_oldest" evicts the oldest entry of
             priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue
             always drops its oldest entry and counts it.
@@ -402,6 +409,9 @@ class ServerConfig(_Config):
 
     Attributes:
         access_log: log one line per session request.
+        allow_migration: let clients go on from another address, as when a phone leaves the wifi or a router forgets its
+            mapping; the new one is validated first. False: packets from elsewhere are dropped, and such a connection
+            ends by its idle timeout.
         allowed_origins: the web pages that may open sessions, by the Origin header that every browser sends. None: all
             pages, as in 0.8.1; right only for a service that is open to everybody. "same-origin": pages of the host and
             port that they connect to; choose it when the pages come from there. A list: pages of these origins, such as
@@ -419,9 +429,11 @@ class ServerConfig(_Config):
         congestion_control_algorithm: "cubic" or "reno".
         connection_cleanup_interval: seconds between two sweeps of the connection manager over closed connections.
         connection_idle_check_interval: seconds between two sweeps of the connection manager over idle connections.
-        connection_idle_timeout: QUIC's idle timeout: a connection without any traffic for so many seconds is lost.
-        connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on. Below the idle timeouts of
-            both ends, or it keeps nothing alive.
+        connection_idle_timeout: QUIC's idle timeout: a connection without any traffic for so many seconds is lost. The
+            shorter one of both ends holds. None: this end has none.
+        connection_keepalive_timeout: seconds between two QUIC PINGs when `keep_alive` is on; at most half of
+            `connection_idle_timeout`, which holds when this is longer. To keep the connection alive it must be below
+            the idle timeout of the other end too.
         datagram_overflow: what `send()` does when the outgoing queue is full: "drop_oldest" evicts the oldest entry of
             priority 0, "wait" waits for room (use it for bulk), "error" raises DatagramError. A full incoming queue
             always drops its oldest entry and counts it.
@@ -435,6 +447,7 @@ class ServerConfig(_Config):
             have worked: then switch it off.
         flow_control_window_auto_scale: let the receive window grow while the reader keeps up.
         flow_control_window_size: receive window at the start, in bytes: what a peer may send before it is read.
+        handshake_timeout: seconds after which a handshake that is not over is forgotten, whatever the idle timeout is.
         initial_max_data: stream bytes that the client may send on a session before any of them is read; then
             `flow_control_window_size` holds. 0: no session limit is announced, QUIC's limits hold. This or one of the
             next two above 0 turns WebTransport flow control on, with clients that announce theirs, and lets those put
@@ -453,6 +466,8 @@ class ServerConfig(_Config):
             beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
+        max_pending_handshakes: unfinished handshakes at the same time; they are no connections yet. Beyond it a client
+            whose address is validated is refused, and another one gets no answer: it asks again after a second or so.
         max_sessions: sessions at the same time, in all and on one connection. Without flow control a connection carries
             one.
         max_stream_buffer_size: bytes that wait for sending, per stream; `write()` waits above it.
@@ -461,9 +476,18 @@ class ServerConfig(_Config):
         middleware: checks that ServerApp runs before it accepts a session. `copy()` shares them.
         pending_event_ttl: seconds that an early stream or datagram is kept.
         read_timeout: seconds a stream read waits before TimeoutError; None: no limit.
+        retry_threshold: from so many unfinished handshakes on, a client has to show that it receives at its address
+            before the server does anything else for it (QUIC's Retry; one more round trip). At most half of
+            `max_pending_handshakes`, so that packets with spoofed addresses leave room for real clients. 0: always.
+            None: never; then such a flood keeps real clients out for as long as it lasts.
         rpc_concurrency_limit: RPC calls of a peer that run at the same time. Without effect until `pywebtransport.rpc`
             is in.
         session_cleanup_interval: seconds between two sweeps of the session manager over closed sessions.
+        stateless_reset_key: 32 secret bytes or more, such as `secrets.token_bytes(64)` that are kept somewhere. A server
+            that is started again with the same key ends the connections of its predecessor at their next packet, and
+            the clients can connect anew; without it they wait for their idle timeout. One server at a time may have the
+            key: whoever can send another one's packets to it could end its connections (RFC 9000 section 21.11). None:
+            random. It does not show in the text of the configuration, but does in `to_dict()`.
         stream_buffer_size: bytes read ahead of the application, per stream.
         stream_cleanup_interval: seconds between two sweeps of a stream manager; closed streams stop counting at once,
             without it.
@@ -478,6 +502,7 @@ class ServerConfig(_Config):
     """
 
     access_log: bool = DEFAULT_ACCESS_LOG
+    allow_migration: bool = DEFAULT_ALLOW_MIGRATION
     allowed_origins: str | list[str] | None = DEFAULT_ALLOWED_ORIGINS
     alpn_protocols: list[str] = field(default_factory=lambda: list(DEFAULT_ALPN_PROTOCOLS))
     bind_host: str = DEFAULT_BIND_HOST
@@ -497,6 +522,7 @@ class ServerConfig(_Config):
     enable_draft15: bool = DEFAULT_ENABLE_DRAFT15
     flow_control_window_auto_scale: bool = DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
     flow_control_window_size: int = DEFAULT_FLOW_CONTROL_WINDOW_SIZE
+    handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     initial_max_streams_uni: int = DEFAULT_INITIAL_MAX_STREAMS_UNI
@@ -507,6 +533,7 @@ class ServerConfig(_Config):
     max_datagram_size: int = DEFAULT_MAX_DATAGRAM_SIZE
     max_incoming_streams: int = DEFAULT_MAX_INCOMING_STREAMS
     max_pending_events_per_session: int = DEFAULT_MAX_PENDING_EVENTS_PER_SESSION
+    max_pending_handshakes: int = DEFAULT_MAX_PENDING_HANDSHAKES
     max_sessions: int = DEFAULT_MAX_SESSIONS
     max_stream_buffer_size: int = MAX_BUFFER_SIZE
     max_streams_per_connection: int = DEFAULT_MAX_STREAMS_PER_CONNECTION
@@ -514,8 +541,10 @@ class ServerConfig(_Config):
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
     pending_event_ttl: float = DEFAULT_PENDING_EVENT_TTL
     read_timeout: float | None = DEFAULT_READ_TIMEOUT
+    retry_threshold: int | None = DEFAULT_RETRY_THRESHOLD
     rpc_concurrency_limit: int = DEFAULT_RPC_CONCURRENCY_LIMIT
     session_cleanup_interval: float = DEFAULT_SESSION_CLEANUP_INTERVAL
+    stateless_reset_key: bytes | None = field(default=DEFAULT_STATELESS_RESET_KEY, repr=False)
     stream_buffer_size: int = DEFAULT_BUFFER_SIZE
     stream_cleanup_interval: float = DEFAULT_STREAM_CLEANUP_INTERVAL
     stream_creation_timeout: float = DEFAULT_STREAM_CREATION_TIMEOUT
@@ -597,8 +626,10 @@ class ServerConfig(_Config):
             raise invalid_config("bind_host", self.bind_host, "cannot be empty")
         rules.check_origins(self)
         rules.check_port(self, "bind_port")
-        rules.check_timeouts(self, "session_cleanup_interval")
-        rules.check_positive(self, "max_sessions", "max_streams_per_connection")
+        rules.check_timeouts(self, "handshake_timeout", "session_cleanup_interval")
+        rules.check_positive(self, "max_pending_handshakes", "max_sessions", "max_streams_per_connection")
+        rules.check_count_or_none(self, "retry_threshold")
+        rules.check_stateless_reset_key(self)
         rules.check_verify_mode(self, optional=False)
 
 

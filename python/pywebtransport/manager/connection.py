@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import (
     DEFAULT_CONNECTION_CLEANUP_INTERVAL,
@@ -41,7 +43,8 @@ class ConnectionManager(_BaseResourceManager[ConnectionId, WebTransportConnectio
         """
         interval = min(connection_cleanup_interval, connection_idle_check_interval)
         super().__init__("connection", max_connections, interval)
-        self._idle_timeout = connection_idle_timeout
+        # The configurations allow None: no limit.
+        self._idle_timeout = math.inf if connection_idle_timeout is None else connection_idle_timeout
 
     async def add_connection(self, connection: WebTransportConnection) -> ConnectionId:
         """Register a connection and return its id. It leaves by itself when it has ended.

@@ -42,7 +42,7 @@ class ServerStats:
     Attributes:
         connections_accepted: connections that finished their handshake.
         connections_rejected: connections refused because of `max_connections`.
-        connection_errors: handshakes that failed.
+        connection_errors: handshakes that failed or were not over in time.
         protocol_errors: violations of HTTP/3 or WebTransport by peers.
         uptime: seconds since `listen`.
     """
@@ -64,6 +64,12 @@ class ServerDiagnostics:
 
     Attributes:
         origins_refused: session requests refused with 403 because of `ServerConfig.allowed_origins`.
+        handshakes_pending: handshakes that are under way now.
+        handshakes_ignored: clients that got no answer because of `ServerConfig.max_pending_handshakes`.
+        handshakes_refused: clients with a validated address that were refused because of it.
+        handshakes_timed_out: handshakes that were not over after `ServerConfig.handshake_timeout`.
+        retries_sent: clients that had to show their address first because of `ServerConfig.retry_threshold`. Most of
+            them are connections a moment later; those of a flood with spoofed addresses never are.
     """
 
     stats: ServerStats
@@ -74,6 +80,11 @@ class ServerDiagnostics:
     keyfile_path: str
     max_connections: int
     origins_refused: int = 0
+    handshakes_pending: int = 0
+    handshakes_ignored: int = 0
+    handshakes_refused: int = 0
+    handshakes_timed_out: int = 0
+    retries_sent: int = 0
 
     @property
     def issues(self) -> list[str]:
@@ -87,6 +98,11 @@ class ServerDiagnostics:
         connections = sum(self.connection_states.values())
         if self.max_connections and connections / self.max_connections > 0.9:
             issues.append(f"High connection usage: {connections} of {self.max_connections}")
+        if turned_away := self.handshakes_ignored + self.handshakes_refused:
+            issues.append(f"Handshakes turned away: {turned_away}; see max_pending_handshakes")
+        begun = stats.connections_accepted + self.handshakes_timed_out
+        if begun > 20 and (rate := self.handshakes_timed_out / begun) > 0.1:
+            issues.append(f"Handshakes that never ended: {rate:.1%}; spoofed addresses, or a network that loses packets")
         if self.origins_refused:
             issues.append(f"Session requests refused for their origin: {self.origins_refused}; see allowed_origins")
         for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):
@@ -132,7 +148,7 @@ class WebTransportServer(EventEmitter):
         self._started_at = 0.0
         self._refused = 0
         self._last_stats = ServerStats()
-        self._origins_refused = 0
+        self._core_counts: dict[str, int] = {}
         self._by_core: dict[_core.Connection, WebTransportConnection] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
@@ -298,7 +314,7 @@ class WebTransportServer(EventEmitter):
             certfile_path=self._config.certfile,
             keyfile_path=self._config.keyfile,
             max_connections=self._config.max_connections,
-            origins_refused=self._origins_refused,
+            **{name: self._core_counts.get(name, 0) for name in _CORE_COUNTS},
         )
 
     def __str__(self) -> str:
@@ -387,7 +403,7 @@ class WebTransportServer(EventEmitter):
 
     def _read_stats(self, core: _core.Server) -> ServerStats:
         values = core.stats()
-        self._origins_refused = values["origins_refused"]
+        self._core_counts = values
         return ServerStats(
             connections_accepted=values["connections_accepted"] - self._refused,
             connections_rejected=values["connections_rejected"] + self._refused,
@@ -395,3 +411,14 @@ class WebTransportServer(EventEmitter):
             protocol_errors=values["protocol_errors"],
             uptime=get_timestamp() - self._started_at,
         )
+
+
+# Counters of the core that diagnostics show as they are.
+_CORE_COUNTS = (
+    "origins_refused",
+    "handshakes_pending",
+    "handshakes_ignored",
+    "handshakes_refused",
+    "handshakes_timed_out",
+    "retries_sent",
+)

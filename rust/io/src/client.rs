@@ -33,7 +33,9 @@ pub struct Client {
 pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
     let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
     let socket = endpoint::client_socket(driver).map_err(failed)?;
-    let endpoint = driver.endpoint(socket, None).map_err(failed)?;
+    let endpoint = driver
+        .endpoint(socket, None, quinn::EndpointConfig::default())
+        .map_err(failed)?;
     endpoint::remember(&endpoint);
     Ok(endpoint)
 }

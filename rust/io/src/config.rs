@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
 use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
 
+use crate::stateless_reset::ResetKey;
+
 /// Bytes of datagrams that may wait in one session, each way. 4 MiB is 3 600 full-sized datagrams, about 30 ms at 1 Gbit/s.
 pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
 
@@ -64,8 +66,28 @@ pub const MAX_FIELD_SECTION_SIZE: u64 = 64 << 10;
 /// Session requests that wait for the application, per server; beyond that they are refused as retryable.
 pub const MAX_PENDING_REQUESTS: usize = 1024;
 
+/// Connection attempts that have arrived and that the accepting task has not seen. It sees all of them whenever it runs,
+/// so this is what a burst within one turn of the driver may bring: 1024 Initial packets of 1.5 kB, with what quinn
+/// remembers of each less than 3 MB. quinn drops further ones, and clients send them again.
+pub const MAX_INCOMING: usize = 1024;
+
+/// What may arrive behind the Initial packet of such an attempt. A ClientHello with a post-quantum key share takes two
+/// packets, one with client certificates in its session ticket some more; nobody sends 0-RTT data, as it is not accepted.
+pub const INCOMING_BUFFER: u64 = 16 << 10;
+
+/// The same for all of them: as much as their first packets.
+pub const INCOMING_BUFFERS: u64 = 2 << 20;
+
+/// Least time between two stateless resets of a server. A restarted server tells its 3 000 clients within 3 s that it
+/// does not know them any more, and sends less than 1.5 MB/s to whoever throws garbage at it (a reset is smaller than the
+/// packet that it answers, RFC 9000 section 10.3.3).
+pub const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
 /// Head start of a connection attempt before the next address is tried too (RFC 8305 section 5).
 pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Longer than any process needs to wait, and short enough to be added to a clock.
+pub(crate) const LONGEST_TIMER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Congestion controllers on offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,7 +141,7 @@ pub struct CommonConfig {
     pub congestion_control: CongestionControl,
     /// QUIC idle timeout.
     pub idle_timeout: Duration,
-    /// Interval of QUIC PINGs; None: none.
+    /// Interval of QUIC PINGs, at most half of the idle timeout; None: none.
     pub keep_alive: Option<Duration>,
     /// Let the windows be larger than `flow_control_window_size`.
     pub window_auto_scale: bool,
@@ -175,6 +197,17 @@ pub struct ServerConfig {
     pub max_sessions: u64,
     /// Which web pages may open sessions.
     pub allowed_origins: OriginPolicy,
+    /// How long a handshake may take, whatever the idle timeout is.
+    pub handshake_timeout: Duration,
+    /// Unfinished handshakes at once; further ones are turned away.
+    pub max_pending_handshakes: usize,
+    /// From so many unfinished handshakes on, or half of `max_pending_handshakes`, a client has to show first that it receives at
+    /// its address (Retry); None: never.
+    pub retry_threshold: Option<usize>,
+    /// What the tokens of stateless resets are derived from; None: something random.
+    pub stateless_reset_key: Option<ResetKey>,
+    /// Whether clients may change their address.
+    pub allow_migration: bool,
 }
 
 /// Limits of a QUIC connection that carries sessions with flow control.
@@ -293,7 +326,11 @@ impl CommonConfig {
             .initial_rtt(INITIAL_RTT)
             // An idle timeout beyond 2^62 ms is no timeout.
             .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
-            .keep_alive_interval(self.keep_alive)
+            // A PING that comes after the end keeps nothing alive, and one that comes just before may be lost.
+            .keep_alive_interval(
+                self.keep_alive
+                    .map(|interval| interval.min(self.idle_timeout / 2).min(LONGEST_TIMER)),
+            )
             .congestion_controller_factory(match self.congestion_control {
                 CongestionControl::Cubic => Arc::new(congestion::CubicConfig::default()) as Arc<_>,
                 CongestionControl::NewReno => Arc::new(congestion::NewRenoConfig::default()) as Arc<_>,

@@ -111,6 +111,8 @@ pub struct Connection {
     ended: Gate,
     changes: WaitQueue,
     subscriber: AtomicU64,
+    /// Packets that had been received when somebody last looked, for `last_activity`.
+    packets_seen: AtomicU64,
     stats: ConnectionStats,
 }
 
@@ -175,6 +177,7 @@ impl Connection {
             ended: Gate::default(),
             changes: WaitQueue::default(),
             subscriber: AtomicU64::new(0),
+            packets_seen: AtomicU64::new(0),
             stats: ConnectionStats::default(),
         });
         connection.stats.established_at.set_once();
@@ -248,6 +251,16 @@ impl Connection {
     /// Counters that QUIC does not keep.
     pub fn stats(&self) -> &ConnectionStats {
         &self.stats
+    }
+
+    /// When application data last moved, or when somebody first saw that packets had come, in unix seconds: the answers to a
+    /// keep-alive are activity too. quinn counts packets, but does not tell when the last one came.
+    pub fn last_activity(&self) -> f64 {
+        let packets = self.quic.stats().udp_rx.datagrams;
+        if self.packets_seen.swap(packets, Relaxed) != packets {
+            self.touch();
+        }
+        self.stats.last_activity.get()
     }
 
     /// What the early buffers dropped: (streams, datagrams).

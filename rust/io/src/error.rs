@@ -120,7 +120,7 @@ impl ConnectionEnd {
             ),
             E::Reset => (
                 0,
-                "the peer lost the connection's state (stateless reset)".into(),
+                "the peer does not know this connection any more; it was restarted (stateless reset)".into(),
                 Initiator::Transport,
                 "lost",
             ),

@@ -30,6 +30,7 @@ pub mod send_stream;
 pub mod server;
 pub mod session;
 mod socket;
+pub mod stateless_reset;
 pub mod stats;
 mod tls;
 

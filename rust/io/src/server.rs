@@ -7,7 +7,7 @@ use std::{
         Arc, Weak,
         atomic::{
             AtomicBool, AtomicUsize,
-            Ordering::{AcqRel, Acquire, Release},
+            Ordering::{AcqRel, Acquire},
         },
     },
     time::Duration,
@@ -31,11 +31,13 @@ use crate::{
     gate::Gate,
     session::Session,
     socket::ReleasableSocket,
+    stateless_reset,
     stats::ServerStats,
     tls,
 };
 
 mod drain;
+mod handshake;
 
 /// How long a closing server waits for its connections to be forgotten.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -66,7 +68,8 @@ pub struct ServerShared {
     queue: Mutex<VecDeque<Accepted>>,
     acceptable: WaitQueue,
     connections: Mutex<Vec<Weak<Connection>>>,
-    /// Handshakes and connections.
+    /// Unfinished handshakes.
+    pending: AtomicUsize,
     active: AtomicUsize,
     /// No new connections and sessions; it closes when those it has are done.
     draining: AtomicBool,
@@ -92,6 +95,7 @@ impl Server {
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ServerConfig::with_crypto(Arc::new(tls));
         crypto.transport_config(config.common.transport(Side::Server));
+        handshake::configure(&mut crypto, &config);
         let failed = |reason: String| ListenError::Bind {
             address: format!("{host}:{number}"),
             reason,
@@ -110,7 +114,13 @@ impl Server {
             };
             let failed = |error: std::io::Error| failed(error.to_string());
             let socket = ReleasableSocket::new(socket).map_err(failed)?;
-            let endpoint = driver.endpoint(socket.clone(), Some(crypto)).map_err(failed)?;
+            let endpoint = driver
+                .endpoint(
+                    socket.clone(),
+                    Some(crypto),
+                    stateless_reset::endpoint_config(config.stateless_reset_key.as_ref()),
+                )
+                .map_err(failed)?;
             endpoint::remember(&endpoint);
             let address = canonical(endpoint.local_addr().map_err(failed)?);
             let shared = Arc::new(ServerShared {
@@ -118,6 +128,7 @@ impl Server {
                 queue: Mutex::default(),
                 acceptable: WaitQueue::default(),
                 connections: Mutex::default(),
+                pending: AtomicUsize::new(0),
                 active: AtomicUsize::new(0),
                 draining: AtomicBool::new(false),
                 session_ended: Notify::new(),
@@ -166,6 +177,11 @@ impl Server {
             .iter()
             .filter(|connection| connection.strong_count() > 0)
             .count()
+    }
+
+    /// Handshakes that are under way.
+    pub fn pending_handshakes(&self) -> usize {
+        self.shared.pending.load(Acquire)
     }
 
     /// The next new connection or session request; `Err` once the server is closed and nothing is left.
@@ -262,15 +278,6 @@ impl ServerShared {
     }
 }
 
-/// Counts a handshake or connection for as long as it lives.
-struct Active(Arc<ServerShared>);
-
-impl Drop for Active {
-    fn drop(&mut self) {
-        self.0.active.fetch_sub(1, Release);
-    }
-}
-
 /// Take connection attempts until the endpoint is closed.
 async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerShared>, config: Arc<ServerConfig>) {
     let limits = Arc::new(config.common.clone());
@@ -279,29 +286,21 @@ async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerSha
         port: shared.port.clone(),
         local_port: endpoint.local_addr().map_or(0, |address| address.port()),
     };
+    let (max_connections, max_sessions) = (config.max_connections, config.max_sessions);
+    let handshake_timeout = config.handshake_timeout;
     while let Some(incoming) = endpoint.accept().await {
-        if shared.active.fetch_add(1, AcqRel) >= config.max_connections || shared.is_draining() {
-            shared.active.fetch_sub(1, Release);
-            shared.stats.connections_rejected.add(1);
-            // The peer sees CONNECTION_REFUSED at once instead of a timeout.
-            incoming.refuse();
+        let Some((incoming, pending)) = shared.admit(incoming, &config) else {
             continue;
-        }
-        let active = Active(shared.clone());
-        let (place, limits) = (place.clone(), limits.clone());
-        let max_sessions = config.max_sessions;
+        };
+        let (place, limits, shared) = (place.clone(), limits.clone(), shared.clone());
         driver.spawn(async move {
-            let shared = &active.0;
-            let handshake = match incoming.accept() {
-                Ok(connecting) => connecting.await,
-                Err(error) => Err(error),
+            let handshake = shared.handshake(incoming, pending, &place.driver, handshake_timeout);
+            let Some(quic) = handshake.await else {
+                return;
             };
-            let Ok(quic) = handshake else {
-                return shared.stats.handshakes_failed.add(1);
+            let Some(_active) = shared.take_place(&quic, max_connections) else {
+                return;
             };
-            if shared.closed.load(Acquire) || shared.is_draining() {
-                return quic.close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
-            }
             shared.stats.connections_accepted.add(1);
             let connection = Connection::start(quic, place, Role::Server, limits, max_sessions, Some(shared.clone()));
             shared.push_connection(connection.clone());

@@ -127,6 +127,14 @@ pub struct ServerStats {
     pub connections_rejected: Counter,
     /// Handshakes that failed or timed out.
     pub handshakes_failed: Counter,
+    /// Those among them that were not over in time.
+    pub handshakes_timed_out: Counter,
+    /// Attempts that were answered with a Retry: the client shows that it receives at its address, or never comes back.
+    pub retries_sent: Counter,
+    /// Attempts at `max_pending_handshakes` from addresses that may be spoofed; they got no answer.
+    pub handshakes_ignored: Counter,
+    /// Attempts at `max_pending_handshakes` from addresses that are not spoofed.
+    pub handshakes_refused: Counter,
     /// Connections that ended for a violation of the peer.
     pub protocol_errors: Counter,
     /// Requests answered by the core itself: surplus sessions, foreign origins, what nobody can serve.

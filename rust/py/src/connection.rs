@@ -215,7 +215,7 @@ impl Connection {
             // quinn keeps this number to itself.
             ("packets_in_flight", 0.0),
             ("mtu", f64::from(quic.path.current_mtu)),
-            ("last_activity", stats.last_activity.get()),
+            ("last_activity", self.io.last_activity()),
             ("established_at", stats.established_at.get()),
             ("closed_at", stats.closed_at.get()),
             (

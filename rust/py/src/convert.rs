@@ -6,6 +6,7 @@ use pyo3::{
     buffer::PyBuffer,
     exceptions::{PyTypeError, PyValueError},
     prelude::*,
+    pybacked::PyBackedBytes,
     types::{PyBytes, PyString},
 };
 use wt_io::{
@@ -16,6 +17,7 @@ use wt_io::{
         origin::{InvalidPattern, OriginPattern, OriginPolicy},
     },
     send_stream::Written,
+    stateless_reset::ResetKey,
 };
 
 /// `_core.SENT`.
@@ -59,10 +61,10 @@ struct Common {
     alpn_protocols: Vec<String>,
     ca_certs: Option<PathBuf>,
     certfile: Option<PathBuf>,
-    close_timeout: f64,
+    close_timeout: Option<f64>,
     congestion_control_algorithm: String,
-    connection_idle_timeout: f64,
-    connection_keepalive_timeout: f64,
+    connection_idle_timeout: Option<f64>,
+    connection_keepalive_timeout: Option<f64>,
     datagram_overflow: String,
     datagram_queue_size: usize,
     enable_draft15: bool,
@@ -77,7 +79,7 @@ struct Common {
     max_pending_events_per_session: usize,
     max_stream_buffer_size: usize,
     max_total_pending_events: usize,
-    pending_event_ttl: f64,
+    pending_event_ttl: Option<f64>,
     stream_buffer_size: usize,
     stream_flow_control_increment_bidi: u64,
     stream_flow_control_increment_uni: u64,
@@ -91,9 +93,14 @@ struct OfClient {
 
 #[derive(FromPyObject)]
 struct OfServer {
+    allow_migration: bool,
     allowed_origins: Option<Origins>,
+    handshake_timeout: Option<f64>,
     max_connections: usize,
+    max_pending_handshakes: usize,
     max_sessions: u64,
+    retry_threshold: Option<usize>,
+    stateless_reset_key: Option<PyBackedBytes>,
 }
 
 #[derive(FromPyObject)]
@@ -123,9 +130,14 @@ pub(crate) fn client_config(config: &Bound<'_, PyAny>) -> PyResult<ClientConfig>
 /// A `pywebtransport.ServerConfig`.
 pub(crate) fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig> {
     let OfServer {
+        allow_migration,
         allowed_origins,
+        handshake_timeout,
         max_connections,
+        max_pending_handshakes,
         max_sessions,
+        retry_threshold,
+        stateless_reset_key,
     } = config.extract()?;
     let allowed_origins = match allowed_origins {
         None => OriginPolicy::Any,
@@ -143,6 +155,11 @@ pub(crate) fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig>
         max_connections,
         max_sessions,
         allowed_origins,
+        handshake_timeout: limit_of(handshake_timeout),
+        max_pending_handshakes,
+        retry_threshold,
+        stateless_reset_key: stateless_reset_key.map(|secret| ResetKey::new(&secret)),
+        allow_migration,
     })
 }
 
@@ -196,14 +213,17 @@ impl Common {
                 Some(1) => VerifyMode::Optional,
                 Some(_) => VerifyMode::Required,
             },
-            close_timeout: seconds(self.close_timeout),
+            close_timeout: limit_of(self.close_timeout),
             congestion_control: match self.congestion_control_algorithm.as_str() {
                 "reno" => CongestionControl::NewReno,
                 "bbr" => CongestionControl::Bbr,
                 _ => CongestionControl::Cubic,
             },
-            idle_timeout: seconds(self.connection_idle_timeout),
-            keep_alive: self.keep_alive.then(|| seconds(self.connection_keepalive_timeout)),
+            idle_timeout: limit_of(self.connection_idle_timeout),
+            keep_alive: self
+                .connection_keepalive_timeout
+                .filter(|_| self.keep_alive)
+                .map(seconds),
             window_auto_scale: self.flow_control_window_auto_scale,
             window_size: self.flow_control_window_size,
             initial_max_data: limit(self.initial_max_data),
@@ -214,7 +234,7 @@ impl Common {
             max_incoming_streams: self.max_incoming_streams,
             max_pending_per_session: self.max_pending_events_per_session,
             max_pending_total: self.max_total_pending_events,
-            pending_ttl: seconds(self.pending_event_ttl),
+            pending_ttl: limit_of(self.pending_event_ttl),
             stream_buffer_size: self.stream_buffer_size,
             max_stream_buffer_size: self.max_stream_buffer_size,
             datagram_queue_size: self.datagram_queue_size,
@@ -226,6 +246,11 @@ impl Common {
             draft15: self.enable_draft15,
         })
     }
+}
+
+/// A limit in seconds; None: no limit.
+fn limit_of(value: Option<f64>) -> Duration {
+    value.map_or(Duration::MAX, seconds)
 }
 
 /// Seconds from Python; what no `Duration` can hold becomes its end of the range.

@@ -21,7 +21,7 @@ use std::{
 
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 
-use crate::endpoint;
+use crate::{config::LONGEST_TIMER, endpoint};
 
 /// Where a driver's tasks live: quinn's runtime, with its sockets and its randomness.
 pub trait Host: Runtime {
@@ -91,7 +91,7 @@ impl Driver {
 
     /// A timer that fires once, `after` from now.
     pub fn sleep(&self, after: Duration) -> Sleep {
-        Sleep(self.host.new_timer(self.now() + after))
+        Sleep(self.host.new_timer(self.now() + after.min(LONGEST_TIMER)))
     }
 
     /// `future`, or None when it takes longer than `limit`.
@@ -112,9 +112,8 @@ impl Driver {
         &self,
         socket: Arc<dyn AsyncUdpSocket>,
         server: Option<quinn::ServerConfig>,
+        mut config: quinn::EndpointConfig,
     ) -> io::Result<quinn::Endpoint> {
-        // quinn's own defaults otherwise; one UDP datagram may be as large as the protocol allows.
-        let mut config = quinn::EndpointConfig::default();
         config.rng_seed(self.host.rng_seed());
         quinn::Endpoint::new_with_abstract_socket(config, server, socket, self.host.clone())
     }

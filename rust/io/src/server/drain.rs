@@ -11,9 +11,6 @@ use std::{
 use super::{Server, ServerShared};
 use crate::connection::Connection;
 
-/// Keeps the sum of a clock and the limit from overflowing, whatever was asked for.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
-
 impl Server {
     /// Refuse new connections and session requests, ask the sessions that live to end (GOAWAY on each connection,
     /// WT_DRAIN_SESSION on each session), and wait until they have, at most `limit`. [`Server::close`] comes after it.
@@ -34,7 +31,7 @@ impl Server {
             }
         };
         // At the limit the sessions that are left end with the connections.
-        let _ = self.driver.timeout(limit.min(LONGEST), idle).await;
+        let _ = self.driver.timeout(limit, idle).await;
     }
 }
 

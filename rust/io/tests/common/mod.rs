@@ -8,6 +8,7 @@
 pub mod event_loop;
 pub mod peer;
 pub mod raw;
+pub mod relay;
 
 use std::{
     path::PathBuf,
@@ -155,6 +156,11 @@ impl Net {
             max_connections: 100,
             max_sessions: 1,
             allowed_origins: OriginPolicy::Any,
+            handshake_timeout: Duration::from_secs(10),
+            max_pending_handshakes: 3000,
+            retry_threshold: Some(128),
+            stateless_reset_key: None,
+            allow_migration: true,
         }
     }
 

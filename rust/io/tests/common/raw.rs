@@ -1,6 +1,6 @@
 //! Peers that write HTTP/3 by hand over plain quinn, so that they can break its rules.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use quinn::rustls::{
@@ -36,17 +36,7 @@ impl RawClient {
 
     async fn connect_to(net: &Net, config: ServerConfig, datagrams: bool) -> Self {
         let listener = net.listen(config).await;
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(certificate(net)).expect("a certificate");
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("known to the provider")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        tls.alpn_protocols = vec![b"h3".to_vec()];
-        let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
-        let mut config = quinn::ClientConfig::new(Arc::new(crypto));
-        config.transport_config(transport(datagrams));
+        let config = client_config(net, datagrams);
         let endpoint = quinn::Endpoint::client(loopback()).expect("a socket");
         let quic = endpoint
             .connect_with(config, listener.address(), "localhost")
@@ -136,6 +126,47 @@ impl RawServer {
     }
 }
 
+/// A client that trusts the server's certificate.
+pub fn client_config(net: &Net, datagrams: bool) -> quinn::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(certificate(net)).expect("a certificate");
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("known to the provider")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3");
+    let mut config = quinn::ClientConfig::new(Arc::new(crypto));
+    config.transport_config(transport(datagrams));
+    config
+}
+
+/// The first packets of so many clients, as an attacker has them: valid, with different connection ids, and nobody's.
+pub async fn initials(net: &Net, count: usize) -> Vec<Vec<u8>> {
+    let silent = tokio::net::UdpSocket::bind(loopback()).await.expect("a socket");
+    let address = silent.local_addr().expect("bound");
+    let endpoint = quinn::Endpoint::client(loopback()).expect("a socket");
+    let config = client_config(net, true);
+    let (mut known, mut packets, mut connecting) = (HashSet::new(), Vec::new(), Vec::new());
+    let mut buffer = vec![0; 2000];
+    while packets.len() < count {
+        let attempt = endpoint.connect_with(config.clone(), address, "localhost");
+        connecting.push(attempt.expect("a valid name"));
+        loop {
+            let len = silent.recv(&mut buffer).await.expect("a packet");
+            // RFC 9000 section 17.2: the length of the destination connection id is the sixth byte.
+            let id = buffer[6..6 + usize::from(buffer[5])].to_vec();
+            // What is known already was sent again.
+            if known.insert(id) {
+                packets.push(buffer[..len].to_vec());
+                break;
+            }
+        }
+    }
+    packets
+}
+
 /// What a client of draft-15 and later asks for.
 pub fn request() -> ConnectRequest {
     ConnectRequest::new(Dialect::D15, "localhost", "/", Vec::new())
@@ -183,7 +214,7 @@ fn certificate(net: &Net) -> CertificateDer<'static> {
     CertificateDer::from_pem_slice(net.identity.certificate.certificate.as_bytes()).expect("PEM")
 }
 
-fn loopback() -> SocketAddr {
+pub fn loopback() -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], 0))
 }
 
