@@ -134,7 +134,7 @@ def test_retry_threshold_is_a_count_or_none(value: Any) -> None:
     assert (caught.value.config_key, caught.value.config_value) == ("retry_threshold", value)
 
 
-@pytest.mark.parametrize("value", [b"", b"31 bytes are a little too short", "a text that is long enough, but no bytes", 5])
+@pytest.mark.parametrize("value", [b"", b"31 bytes are a little too short", "a text, long enough, but no bytes", 5])
 def test_stateless_reset_key_has_32_bytes_or_more(value: Any) -> None:
     for fine in (None, bytes(32), bytes(100)):
         assert ServerConfig(stateless_reset_key=fine).stateless_reset_key == fine

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ async def test_a_server_that_has_all_its_connections_refuses(
 
 
 def test_handshakes_that_were_turned_away_are_an_issue() -> None:
-    values = {
+    values: dict[str, Any] = {
         "connection_states": {},
         "session_states": {},
         "is_serving": True,

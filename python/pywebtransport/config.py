@@ -483,11 +483,11 @@ class ServerConfig(_Config):
         rpc_concurrency_limit: RPC calls of a peer that run at the same time. Without effect until `pywebtransport.rpc`
             is in.
         session_cleanup_interval: seconds between two sweeps of the session manager over closed sessions.
-        stateless_reset_key: 32 secret bytes or more, such as `secrets.token_bytes(64)` that are kept somewhere. A server
-            that is started again with the same key ends the connections of its predecessor at their next packet, and
-            the clients can connect anew; without it they wait for their idle timeout. One server at a time may have the
-            key: whoever can send another one's packets to it could end its connections (RFC 9000 section 21.11). None:
-            random. It does not show in the text of the configuration, but does in `to_dict()`.
+        stateless_reset_key: 32 secret bytes or more, such as `secrets.token_bytes(64)` that are kept somewhere. A
+            server that is started again with the same key ends the connections of its predecessor at their next packet,
+            and the clients can connect anew; without it they wait for their idle timeout. One server at a time may have
+            the key: whoever sends packets for one server to another one with its key could end their connections (RFC
+            9000 section 21.11). None: random. The text of the configuration does not show it, `to_dict()` does.
         stream_buffer_size: bytes read ahead of the application, per stream.
         stream_cleanup_interval: seconds between two sweeps of a stream manager; closed streams stop counting at once,
             without it.

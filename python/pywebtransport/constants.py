@@ -226,8 +226,9 @@ DEFAULT_MAX_DATAGRAM_SIZE: int = 65535
 DEFAULT_MAX_INCOMING_STREAMS: int = 100
 DEFAULT_MAX_MESSAGE_SIZE: int = 1024 * 1024
 DEFAULT_MAX_PENDING_EVENTS_PER_SESSION: int = 16
-# As many as there are connections by default: after an outage all clients come back at once, and must get in. Each costs
-# 57 kB, so 3000 cost 170 MB, but only for clients at real addresses: without them it is `retry_threshold`, 7 MB.
+# As many as there are connections by default: after an outage all clients come back at once, and must get in. Each
+# costs 57 kB, so 3000 cost 170 MB, but only for clients at real addresses: a flood of spoofed ones stops at
+# `retry_threshold`, 7 MB.
 DEFAULT_MAX_PENDING_HANDSHAKES: int = 3000
 DEFAULT_MAX_RETRIES: int = 3
 DEFAULT_MAX_RETRY_DELAY: float = 30.0

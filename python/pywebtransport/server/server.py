@@ -102,7 +102,7 @@ class ServerDiagnostics:
             issues.append(f"Handshakes turned away: {turned_away}; see max_pending_handshakes")
         begun = stats.connections_accepted + self.handshakes_timed_out
         if begun > 20 and (rate := self.handshakes_timed_out / begun) > 0.1:
-            issues.append(f"Handshakes that never ended: {rate:.1%}; spoofed addresses, or a network that loses packets")
+            issues.append(f"Handshakes that never ended: {rate:.1%}; spoofed addresses, or a lossy network")
         if self.origins_refused:
             issues.append(f"Session requests refused for their origin: {self.origins_refused}; see allowed_origins")
         for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):

@@ -22,7 +22,7 @@ use wt_io::{
     session::{Session, Stream},
 };
 
-use super::{Born, EventLoop, Net, eventually};
+use super::{Born, EventLoop, Net, eventually, relay::Relay};
 
 /// A server and the loop that accepts from it.
 pub struct Listener {
@@ -91,6 +91,21 @@ impl Net {
             client,
             server,
         }
+    }
+
+    /// The same with a relay between them.
+    pub async fn relayed_pair(&self, server: ServerConfig, client: ClientConfig) -> (Relay, Pair) {
+        let listener = self.listen(server).await;
+        let relay = Relay::to(listener.address()).await;
+        let dialer = self.dialer(client);
+        let (client, server) = dialer.session_through(relay.port(), &listener).await;
+        let pair = Pair {
+            listener,
+            dialer,
+            client,
+            server,
+        };
+        (relay, pair)
     }
 }
 
@@ -203,7 +218,12 @@ impl Dialer {
 
     /// Connect and establish a session: the client's view of it, then the server's.
     pub async fn session(&self, listener: &Listener) -> (Peer, Peer) {
-        let connection = self.connect("127.0.0.1", listener.port()).await.expect("connected");
+        self.session_through(listener.port(), listener).await
+    }
+
+    /// The same by way of another port, behind which that server is.
+    pub async fn session_through(&self, port: u16, listener: &Listener) -> (Peer, Peer) {
+        let connection = self.connect("127.0.0.1", port).await.expect("connected");
         let client = self.request(&connection, "/");
         let server = listener.accept().await;
         client.established().await;

@@ -16,7 +16,6 @@ use super::raw::loopback;
 pub struct Relay {
     address: SocketAddr,
     outside: watch::Sender<Arc<UdpSocket>>,
-    target: SocketAddr,
     state: Arc<State>,
     task: JoinHandle<()>,
 }
@@ -41,7 +40,6 @@ impl Relay {
         Self {
             address,
             outside,
-            target,
             state,
             task,
         }
@@ -60,7 +58,13 @@ impl Relay {
     /// Forget the mapping, as a NAT does: the client has another address from now on, and what is sent to the old one
     /// is lost.
     pub async fn rebind(&self) {
-        self.outside.send_replace(outside(self.target).await);
+        let target = self.outside.borrow().peer_addr().expect("connected");
+        self.retarget(target).await;
+    }
+
+    /// Let another server stand where the first one was.
+    pub async fn retarget(&self, target: SocketAddr) {
+        self.outside.send_replace(outside(target).await);
     }
 
     /// Drop packets with a UDP payload of more than so many bytes, in both directions.
