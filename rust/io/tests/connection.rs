@@ -38,6 +38,8 @@ both_drivers!(
     the_first_close_of_a_connection_wins,
     waiters_for_the_end_of_a_connection_are_woken,
     keep_alive_holds_an_idle_connection,
+    the_shorter_idle_timeout_ends_a_quiet_connection,
+    answers_to_a_keep_alive_are_activity,
     every_congestion_controller_works,
     many_connections_leave_nothing,
     a_closed_loop_leaves_no_socket,
@@ -362,13 +364,60 @@ async fn waiters_for_the_end_of_a_connection_are_woken(net: Net) {
 }
 
 async fn keep_alive_holds_an_idle_connection(net: Net) {
+    let idle_timeout = Duration::from_secs(1);
+    // The interval of the client and of the server. One PING keeps both ends alive, and an interval that is too long for that is
+    // shortened.
+    let soon = Some(Duration::from_millis(100));
+    let late = Some(Duration::from_secs(3600));
+    let mut pairs = Vec::new();
+    for (of_client, of_server) in [(soon, None), (None, soon), (late, None), (None, late)] {
+        let (mut server, mut client) = (net.server_config(), net.client_config());
+        (client.common.idle_timeout, server.common.idle_timeout) = (idle_timeout, idle_timeout);
+        (client.common.keep_alive, server.common.keep_alive) = (of_client, of_server);
+        pairs.push(net.pair_with(server, client).await);
+    }
+    tokio::time::sleep(idle_timeout * 5 / 2).await;
+    for pair in pairs {
+        assert!(pair.client.is_connected());
+        assert!(pair.server.is_connected());
+        pair.finish().await;
+    }
+}
+
+async fn the_shorter_idle_timeout_ends_a_quiet_connection(net: Net) {
+    let short = Duration::from_millis(300);
+    for of_server in [false, true] {
+        let (mut server, mut client) = (net.server_config(), net.client_config());
+        let common = if of_server {
+            &mut server.common
+        } else {
+            &mut client.common
+        };
+        common.idle_timeout = short;
+        let pair = net.pair_with(server, client).await;
+        for end in [&pair.client, &pair.server] {
+            let info = end.closed().await;
+            assert_eq!(
+                (info.cause, info.by),
+                (CloseCause::ConnectionLost, Initiator::Transport)
+            );
+            assert_eq!(end.connection().end().expect("it ended").cause, "timeout");
+        }
+        pair.finish().await;
+    }
+}
+
+async fn answers_to_a_keep_alive_are_activity(net: Net) {
     let mut client = net.client_config();
-    client.common.idle_timeout = Duration::from_millis(400);
-    client.common.keep_alive = Some(Duration::from_millis(100));
+    client.common.keep_alive = Some(Duration::from_millis(20));
     let pair = net.pair_with(net.server_config(), client).await;
-    tokio::time::sleep(Duration::from_millis(1200)).await;
-    assert!(pair.client.is_connected());
-    assert!(pair.server.is_connected());
+    for end in [&pair.client, &pair.server] {
+        let before = end.connection().last_activity();
+        eventually("a PING or its answer has come", || {
+            end.connection().last_activity() > before
+        })
+        .await;
+    }
     pair.finish().await;
 }
 
