@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,8 @@ from pywebtransport import (
 from pywebtransport.connection import ConnectionDiagnostics, ConnectionInfo, WebTransportConnection
 from pywebtransport.protocol.handler import WebTransportProtocolHandler
 from pywebtransport.types import ConnectionState, EventType, SessionState
-from tests.harness import SECONDS, Pair, Server
+from pywebtransport.utils import DevCertificate
+from tests.harness import SECONDS, Pair, Server, client_config, connected_pair, running_server
 
 
 async def test_the_constructor_alone_connects_nothing() -> None:
@@ -155,12 +157,43 @@ async def test_an_idle_timeout_ends_the_connection(server: Server, config: Clien
 
 
 async def test_keep_alive_keeps_a_quiet_connection(server: Server, config: ClientConfig) -> None:
-    lively = config.update(connection_idle_timeout=0.4, connection_keepalive_timeout=0.1)
-    async with WebTransportClient(config=lively) as client:
-        session = await client.connect(server.url())
-        with pytest.raises(asyncio.TimeoutError):
-            await asyncio.wait_for(session.wait_closed(), 1.2)
-        assert session.is_ready
+    lively = config.update(connection_idle_timeout=1.0, connection_keepalive_timeout=0.1)
+    # The second one is longer than the idle timeout.
+    for interval in (0.1, 30.0):
+        lively = lively.update(connection_keepalive_timeout=interval)
+        async with WebTransportClient(config=lively) as client:
+            session = await client.connect(server.url())
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(session.wait_closed(), 2.5)
+            assert session.is_ready
+
+
+async def test_a_server_keeps_quiet_connections_that_answer(certificate: DevCertificate, driver: str) -> None:
+    async with running_server(certificate, driver=driver, connection_idle_timeout=1.0) as server:
+        config = client_config(certificate, driver=driver, keep_alive=False)
+        async with connected_pair(server, config) as pair:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(pair.server.wait_closed(), 2.5)
+            # Neither QUIC nor the manager takes it for idle: the answers to the PINGs are activity.
+            assert await server.app.server.connection_manager.cleanup_closed_resources() == 0
+            assert pair.client.is_ready
+            assert pair.server.is_ready
+
+
+async def test_none_is_no_time_limit(certificate: DevCertificate, driver: str) -> None:
+    limits: dict[str, Any] = {
+        "close_timeout": None,
+        "connection_idle_timeout": None,
+        "connection_keepalive_timeout": None,
+        "pending_event_ttl": None,
+    }
+    async with running_server(certificate, driver=driver, handshake_timeout=None, **limits) as server:
+        for other in ({}, {"close_timeout": float("inf"), "connection_keepalive_timeout": float("inf")}):
+            async with connected_pair(server, client_config(certificate, driver=driver, **{**limits, **other})) as pair:
+                near, far = await pair.bidi()
+                await near.write(b"for ever", end_stream=True)
+                assert await far.read_all() == b"for ever"
+                await pair.client.close()
 
 
 async def test_monitor_health_ends_with_the_connection(pair: Pair) -> None:

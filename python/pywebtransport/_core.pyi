@@ -176,8 +176,9 @@ class Connection:
         """The peer's SETTINGS as received."""
     def stats(self) -> dict[str, float]:
         """bytes_sent, bytes_received, packets_sent, packets_received, packets_lost, rtt (s), cwnd, packets_in_flight,
-        mtu, last_activity (unix seconds), established_at, closed_at (0 while open), streams_rejected,
-        datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn does not tell it."""
+        mtu, last_activity (unix seconds; packets count from when this is called), established_at, closed_at (0 while
+        open), streams_rejected, datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn
+        does not tell it."""
     def closed(self) -> Readiness: ...
     def subscribe(self, callback: Callable[[], None]) -> None:
         """Call back through `loop.call_soon` when the connection ends, when its SETTINGS or a GOAWAY arrive, and when a

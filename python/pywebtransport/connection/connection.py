@@ -252,6 +252,7 @@ class WebTransportConnection(EventEmitter):
             cwnd=int(values["cwnd"]),
             packets_in_flight=int(values["packets_in_flight"]),
             packet_loss_rate=values["packets_lost"] / max(1.0, values["packets_sent"]),
+            mtu=int(values["mtu"]),
         )
 
     # --- its life ---

@@ -50,6 +50,7 @@ class ConnectionDiagnostics:
         cwnd: congestion window in bytes.
         packets_in_flight: always 0; the QUIC library keeps this number to itself.
         packet_loss_rate: share of the sent packets that were declared lost, 0.0 to 1.0.
+        mtu: largest UDP payload in bytes that the path to the peer is known to carry now; 0 before the handshake.
     """
 
     stats: ConnectionInfo
@@ -57,6 +58,7 @@ class ConnectionDiagnostics:
     cwnd: int
     packets_in_flight: int
     packet_loss_rate: float
+    mtu: int = 0
 
     @property
     def issues(self) -> list[str]:

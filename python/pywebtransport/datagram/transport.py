@@ -150,7 +150,13 @@ class WebTransportDatagramTransport(EventEmitter):
 
     @property
     def max_datagram_size(self) -> int:
-        """Greatest payload in bytes that can be sent now; follows the path."""
+        """Greatest payload in bytes that can be sent now.
+
+        It follows the path, on each side for its own direction: QUIC begins with packets of 1200 bytes, finds within a
+        few round trips that the path carries more, at most 1452, and returns to 1200 when larger ones are lost all of a
+        sudden or the peer has moved. Datagrams that wait meanwhile and have become too large are dropped and counted as
+        `send_failures`.
+        """
         return self._endpoint.max_datagram_size
 
     @property

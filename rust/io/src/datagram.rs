@@ -539,7 +539,8 @@ pub(crate) async fn pump(session: Arc<Session>) {
             match session.connection().quic().send_datagram_wait(entry.packet).await {
                 Ok(()) => datagrams.record("sent", size, entry.sequence),
                 Err(quinn::SendDatagramError::ConnectionLost(_)) => return,
-                // The path's MTU shrank while it waited, or the peer takes no datagrams.
+                // The path's MTU shrank while it waited, or the peer takes no datagrams. What quinn itself holds at such a
+                // moment, less than 128 KiB, it drops without telling.
                 Err(_) => {
                     datagrams.outgoing.lock().failures += 1;
                     session.max_datagram_size();

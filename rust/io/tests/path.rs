@@ -111,10 +111,10 @@ async fn a_server_without_migration_ignores_other_addresses(net: Net) {
     relay.rebind().await;
     pair.client.send(b"from elsewhere").await.expect("accepted");
     let (client, server) = (pair.client.closed().await, pair.server.closed().await);
-    for info in [client, server] {
-        assert_eq!(info.cause, CloseCause::ConnectionLost);
-        assert!(info.reason.contains("idle timeout"), "{}", info.reason);
-    }
+    assert_eq!(server.cause, CloseCause::ConnectionLost);
+    assert!(server.reason.contains("idle timeout"), "{}", server.reason);
+    // The same, or a stateless reset, if it tries once more when the server has given up.
+    assert_eq!(client.cause, CloseCause::ConnectionLost);
     assert_eq!(pair.server.connection().remote_address(), before);
     assert_eq!(pair.server.datagrams().stats().received, 0);
     pair.finish().await;
