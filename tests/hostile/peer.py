@@ -57,6 +57,7 @@ class Peer(QuicConnectionProtocol):
     def __init__(self, quic: _Quic) -> None:
         super().__init__(quic)
         self._transport_layer = quic
+        self.quic: QuicConnection = quic
         self.answers: defaultdict[int, Answer] = defaultdict(Answer)
         self.datagrams: list[bytes] = []
         self.end: events.ConnectionTerminated | None = None
