@@ -19,7 +19,7 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := not interop and not stress$(if $(BROWSER),, and not browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress build develop format lint layers bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress build develop format lint layers fuzz bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
@@ -31,6 +31,7 @@ help:
 	@echo "make format    let the formatters rewrite the sources"
 	@echo "make lint      formatting, clippy, ruff, mypy, stubtest, layer rules, cargo deny if installed"
 	@echo "make stress    the stress tests (minutes)"
+	@echo "make fuzz      the fuzz targets of rust/proto, 60 s each (SECONDS=600, FUZZ='frame session')"
 	@echo "make bench     benchmarks, see benches/README.md"
 	@echo "make clean     remove what was built here (.venv, target, dist)"
 	@echo "Options: PYTHON=python3.13, PROFILE=fast (a quicker build), CARGO_TARGET_DIR"
@@ -63,6 +64,10 @@ test-browser: build $(VENV)/.dev
 
 stress: build $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
+
+SECONDS ?= 60
+fuzz: | tools
+	CARGO_TARGET_DIR="$(TARGET)" rust/proto/fuzz/run $(SECONDS) $(FUZZ)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One build for demo, test, lint and bench: a wheel, installed as a user installs it. An editable install is not used
@@ -107,6 +112,7 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml | tools
 # ---------------------------------------------------------------------------------------------------------------------
 format: $(VENV)/.dev
 	cargo fmt --all
+	cargo fmt --manifest-path rust/proto/fuzz/Cargo.toml
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -119,10 +125,12 @@ layers: | tools
 
 lint-format: $(VENV)/.dev
 	cargo fmt --all --check
+	cargo fmt --manifest-path rust/proto/fuzz/Cargo.toml --check
 	$(BIN)/ruff format --check .
 
 lint-rust: $(VENV)/.created
 	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR="$(TARGET)/fuzz/build" cargo clippy --manifest-path rust/proto/fuzz/Cargo.toml --all-targets --locked -- -D warnings
 
 lint-python: $(VENV)/.dev
 	$(BIN)/ruff check .
