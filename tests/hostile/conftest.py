@@ -16,18 +16,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name == "test_memory.py")
 
 
+TIMES = {"connection_idle_timeout": 10.0, "close_timeout": 1.0, "pending_event_ttl": 1.0}
+"""Shorter than by default: what is given up after a time is waited for in some cases, and by test_memory.py for all."""
+
+MAX_SESSIONS = 20
+"""Of the server with flow control: on one connection, and in all."""
+
+
 @pytest.fixture(scope="session")
 def server_process(certificate: DevCertificate) -> Iterator[ServerProcess]:
-    """With the default configuration: no flow control, one session per connection, transport in its own thread."""
-    with running(certificate) as process:
+    """With the default limits: no flow control, one session per connection, transport in its own thread."""
+    with running(certificate, **TIMES) as process:
         yield process
 
 
 @pytest.fixture(scope="session")
 def flow_server_process(certificate: DevCertificate) -> Iterator[ServerProcess]:
-    """With flow control, five sessions per connection, transport on the event loop."""
+    """With flow control, transport on the event loop."""
     limits = {"initial_max_data": 100_000, "initial_max_streams_bidi": 10, "initial_max_streams_uni": 10}
-    with running(certificate, driver="loop", max_sessions=100, **limits) as process:
+    with running(certificate, driver="loop", max_sessions=MAX_SESSIONS, **limits, **TIMES) as process:
         yield process
 
 
@@ -45,3 +52,10 @@ async def flow_server(flow_server_process: ServerProcess) -> AsyncIterator[Serve
     await flow_server_process.warm_up()
     yield flow_server_process
     await flow_server_process.works()
+
+
+@pytest.fixture(params=["server", "flow_server"])
+def either_server(request: pytest.FixtureRequest) -> ServerProcess:
+    """One after the other."""
+    server: ServerProcess = request.getfixturevalue(request.param)
+    return server

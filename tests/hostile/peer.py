@@ -8,6 +8,7 @@ import ssl
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pylsqpack
 from aioquic.asyncio.protocol import QuicConnectionProtocol
@@ -54,15 +55,21 @@ class _Quic(QuicConnection):
 class Peer(QuicConnectionProtocol):
     """One connection. Streams are their QUIC ids."""
 
-    def __init__(self, quic: _Quic) -> None:
+    def __init__(self, quic: _Quic, settings: Mapping[int, int]) -> None:
         super().__init__(quic)
         self._transport_layer = quic
         self.quic: QuicConnection = quic
+        self._settings = settings
         self.answers: defaultdict[int, Answer] = defaultdict(Answer)
         self.datagrams: list[bytes] = []
         self.end: events.ConnectionTerminated | None = None
         self.control = -1
         self._news = asyncio.Event()
+
+    def datagram_received(self, data: bytes | str, addr: Any) -> None:
+        super().datagram_received(data, addr)
+        # Credit for more streams is no event of aioquic's.
+        self._news.set()
 
     def quic_event_received(self, event: events.QuicEvent) -> None:
         match event:
@@ -117,6 +124,18 @@ class Peer(QuicConnectionProtocol):
         stream = self._quic.get_next_available_stream_id(is_unidirectional=unidirectional)
         self.write(stream, data, fin=fin)
         return stream
+
+    def room(self, *, unidirectional: bool) -> int:
+        """How many more streams of this kind the server's credit allows."""
+        quic = self._quic
+        limit = quic._remote_max_streams_uni if unidirectional else quic._remote_max_streams_bidi
+        return limit - quic.get_next_available_stream_id(is_unidirectional=unidirectional) // 4
+
+    async def until_room(self, *, unidirectional: bool) -> None:
+        """Wait until the server lets one more stream open. Without credit aioquic queues it, and resets it all the same."""
+        if self.room(unidirectional=unidirectional) <= 0:
+            self.transmit()
+            await self.until(lambda: self.room(unidirectional=unidirectional) > 0, "credit for a stream")
 
     async def turn(self, count: int) -> None:
         """In a flood, after its item number `count`: send what was queued, and let the answers in now and then."""
@@ -186,9 +205,14 @@ class Peer(QuicConnectionProtocol):
 
     # What is proper.
 
-    async def session(self, path: str = "/echo", *, protocol: str = "webtransport-h3") -> int:
+    def request(self, path: str = "/echo") -> bytes:
+        """The HEADERS frame of a session request in the dialect of this peer's settings."""
+        extra = [(b"sec-webtransport-http3-draft02", b"1")] if wire.is_draft_02(self._settings) else []
+        return wire.connect_request(path, wire.token(self._settings), extra)
+
+    async def session(self, path: str = "/echo") -> int:
         """Open a session as one should; its id."""
-        stream = self.bidi(wire.connect_request(path, protocol))
+        stream = self.bidi(self.request(path))
         response = await self.response(stream)
         assert response[b":status"] == b"200", response
         return stream
@@ -228,7 +252,7 @@ async def connect(
         max_datagram_frame_size=65535 if datagrams else None,
     )
     transport, peer = await asyncio.get_running_loop().create_datagram_endpoint(
-        lambda: Peer(_Quic(configuration=configuration)), local_addr=("127.0.0.1", 0)
+        lambda: Peer(_Quic(configuration=configuration), settings or {}), local_addr=("127.0.0.1", 0)
     )
     try:
         peer.connect(("127.0.0.1", port))

@@ -10,7 +10,13 @@ import gc
 import json
 import sys
 
-from pywebtransport import ServerApp, ServerConfig, WebTransportSession, WebTransportStream
+from pywebtransport import (
+    ServerApp,
+    ServerConfig,
+    WebTransportSendStream,
+    WebTransportSession,
+    WebTransportStream,
+)
 from tests.harness import echo
 
 
@@ -19,12 +25,42 @@ async def deaf(session: WebTransportSession) -> None:
     await session.wait_closed()
 
 
+async def order(session: WebTransportSession) -> None:
+    """Say in datagrams what the streams carry, in the order in which they are accepted."""
+    async for stream in session.incoming_streams():
+        await session.datagrams.send(await stream.read_all())
+
+
+async def late(session: WebTransportSession) -> None:
+    """Accept the session when its first datagram comes, which is dropped; then echo."""
+    await session.datagrams.receive()
+    session.accept()
+    await echo(session)
+
+
+async def pour(session: WebTransportSession) -> None:
+    """Write as much as goes into a stream, and close the session when a datagram comes."""
+    stream = await session.create_unidirectional_stream()
+    writing = asyncio.create_task(_write_for_ever(stream))
+    await session.datagrams.receive()
+    writing.cancel()
+    await session.close(7, "enough")
+
+
+async def _write_for_ever(stream: WebTransportSendStream) -> None:
+    while True:
+        await stream.write(bytes(65_536))
+
+
 async def main(certfile: str, keyfile: str, options: str) -> None:
     """Serve until the process is ended."""
     config = ServerConfig(certfile=certfile, keyfile=keyfile, log_level="ERROR", **json.loads(options))
     async with ServerApp(config=config) as app:
         app.route("/echo")(echo)
         app.route("/deaf")(deaf)
+        app.route("/order")(order)
+        app.route("/late", auto_accept=False)(late)
+        app.route("/pour")(pour)
 
         @app.route("/stats")
         async def stats(session: WebTransportSession) -> None:
@@ -33,10 +69,15 @@ async def main(certfile: str, keyfile: str, options: str) -> None:
                 if isinstance(stream, WebTransportStream):
                     gc.collect()
                     seen = await app.server.diagnostics()
+                    cores = [connection._core for connection in await app.server.connection_manager.get_all_resources()]
+                    refused = [core.stats() for core in cores if core is not None]
                     answer = {
                         "connections": sum(seen.connection_states.values()),
                         "sessions": sum(seen.session_states.values()),
                         "tasks": len(asyncio.all_tasks()),
+                        # Of the connections that live.
+                        "streams_rejected": sum(stats["streams_rejected"] for stats in refused),
+                        "datagrams_dropped": sum(stats["datagrams_dropped_early"] for stats in refused),
                         **seen.stats.to_dict(),
                     }
                     await stream.write(json.dumps(answer).encode())

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +20,58 @@ from tests.harness import SECONDS, client_config
 from tests.hostile import peer, wire
 
 ROOT = Path(__file__).parents[2]
+ROUND_TRIPS = 200  # of somebody else, while a flood lasts
+
+
+class Bystander:
+    """A session of somebody else, whose round trips go on while a hostile peer does its worst."""
+
+    def __init__(self, session: WebTransportSession) -> None:
+        self._times: list[float] = []
+        self._made_one = asyncio.Event()
+        self._task = asyncio.create_task(self._run(session))
+
+    def during(self, at_least: int) -> Iterator[int]:
+        """Number the items of a flood: so many, and more until 200 round trips were made meanwhile."""
+        number, goal = 0, len(self._times) + ROUND_TRIPS
+        while number < at_least or len(self._times) < goal:
+            self._check()
+            yield number
+            number += 1
+
+    async def trips(self) -> None:
+        """Wait for 200 round trips from now on."""
+        goal = len(self._times) + ROUND_TRIPS
+        while len(self._times) < goal:
+            self._check()
+            self._made_one.clear()
+            await self._made_one.wait()
+
+    async def leave(self) -> None:
+        """End, and print how it went."""
+        self._check()
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        if self._times:
+            median, worst = statistics.median(self._times), max(self._times)
+            print(f"bystander: {len(self._times)} trips, median {median * 1e3:.1f} ms, worst {worst * 1e3:.0f} ms")
+
+    def _check(self) -> None:
+        if self._task.done():
+            self._task.result()
+
+    async def _run(self, session: WebTransportSession) -> None:
+        try:
+            stream = await session.create_bidirectional_stream()
+            while True:
+                before = time.perf_counter()
+                async with asyncio.timeout(SECONDS):
+                    await stream.write(b"there and back")
+                    await stream.readexactly(14)
+                self._times.append(time.perf_counter() - before)
+                self._made_one.set()
+        finally:
+            self._made_one.set()
 
 
 class ServerProcess:
@@ -84,14 +138,37 @@ class ServerProcess:
             await session.datagrams.send(b"datagram")
             assert await session.datagrams.receive() == b"datagram"
 
+    @contextlib.asynccontextmanager
+    async def bystander(self) -> AsyncIterator[Bystander]:
+        """Somebody else's session, with round trips all the time."""
+        async with self.normal_session() as session:
+            bystander = Bystander(session)
+            try:
+                yield bystander
+            finally:
+                await bystander.leave()
+
+    async def until(self, condition: Callable[[dict[str, Any]], bool], seconds: float = SECONDS) -> None:
+        """Wait for a condition on the counters. The connection that asks is among them."""
+        try:
+            async with asyncio.timeout(seconds), self.normal_session("/stats") as session:
+                while not condition(seen := await _ask(session)):
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"not within {seconds} s; last seen: {seen}") from None
+
     async def stats(self) -> dict[str, Any]:
         """What the server counts."""
         async with asyncio.timeout(SECONDS), self.normal_session("/stats") as session:
-            stream = await session.create_bidirectional_stream()
-            await stream.write(b"?")
-            await stream.close()
-            answer: dict[str, Any] = json.loads(await stream.read_all())
-            return answer
+            return await _ask(session)
+
+
+async def _ask(session: WebTransportSession) -> dict[str, Any]:
+    stream = await session.create_bidirectional_stream()
+    await stream.write(b"?")
+    await stream.close()
+    answer: dict[str, Any] = json.loads(await stream.read_all())
+    return answer
 
 
 @contextlib.contextmanager

@@ -230,18 +230,18 @@ async def test_frames_without_end(server: ServerProcess) -> None:
         await peer.echoes(session)
 
 
-@pytest.mark.parametrize("dialect", [wire.DRAFT_07, wire.DRAFT_15], ids=["draft-07", "draft-15"])
-async def test_more_sessions_than_allowed(server: ServerProcess, dialect: dict[int, int]) -> None:
+@pytest.mark.parametrize("dialect", wire.DIALECTS)
+async def test_more_sessions_than_allowed(server: ServerProcess, dialect: str) -> None:
     """Draft-16 section 3.4: each of 300 surplus requests is reset with H3_REQUEST_REJECTED; the first session lives.
 
     Memory: a rejected request is forgotten but for its id, of which 64 are remembered.
     """
-    token = "webtransport-h3" if dialect is wire.DRAFT_15 else "webtransport"
-    async with server.connect(dialect) as peer:
-        session = await peer.session(protocol=token)
+    async with server.connect(wire.DIALECTS[dialect]) as peer:
+        session = await peer.session()
         surplus = []
         for number in range(300):
-            surplus.append(peer.bidi(wire.connect_request(protocol=token)))
+            await peer.until_room(unidirectional=False)
+            surplus.append(peer.bidi(peer.request()))
             await peer.turn(number)
         for stream in surplus:
             assert await peer.reset_code(stream) == Code.REQUEST_REJECTED

@@ -84,6 +84,8 @@ DRAFT_02 = {0x2B603742: 1, 0xFFD277: 1, 0x33: 1, 0x08: 1}
 FLOW_CONTROL = {**DRAFT_15, 0x2B61: 1 << 20, 0x2B64: 100, 0x2B65: 100}
 """The settings of a client of each kind."""
 
+DIALECTS = {"draft-02": DRAFT_02, "draft-07": DRAFT_07, "draft-15": DRAFT_15}
+
 GREASE = (0x21, 0x1F * 7 + 0x21, 0x1F * 10_000_000 + 0x21)
 """Types that RFC 9114 section 7.2.8 reserves to be ignored."""
 CAPSULE_GREASE = (0x17, 0x29 * 7 + 0x17, 0x29 * 10_000_000 + 0x17)
@@ -157,6 +159,22 @@ def connect_fields(path: str = "/echo", protocol: str = "webtransport-h3") -> di
 def connect_request(path: str = "/echo", protocol: str = "webtransport-h3", extra: Pairs | None = None) -> bytes:
     """Make the HEADERS frame of a session request, with fields at its end."""
     return headers([*connect_fields(path, protocol).items(), *(extra or [])])
+
+
+def is_draft_02(settings: Mapping[int, int]) -> bool:
+    """Whether draft-02 is the newest dialect that a client with these settings speaks."""
+    return 0x2B603742 in settings and not {0x2C7CF000, 0xC671706A} & settings.keys()
+
+
+def token(settings: Mapping[int, int]) -> str:
+    """The `:protocol` of a client with these settings, which is a draft-15 client when they name none."""
+    older = {0x2B603742, 0xC671706A} & settings.keys()
+    return "webtransport" if older and 0x2C7CF000 not in settings else "webtransport-h3"
+
+
+def quarter_id(session: int, payload: bytes = b"") -> bytes:
+    """Make the payload of a DATAGRAM frame."""
+    return varint(session // 4) + payload
 
 
 def uni_header(session: int) -> bytes:

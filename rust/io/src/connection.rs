@@ -486,7 +486,8 @@ impl Connection {
                     current = Some(session);
                 }
                 DatagramRoute::Buffered => buffered = true,
-                DatagramRoute::Dropped => self.stats.datagrams_dropped.add(1),
+                // The registry counts.
+                DatagramRoute::Dropped => {}
             }
         }
         if let Some(session) = current {

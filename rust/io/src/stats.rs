@@ -112,8 +112,6 @@ pub struct ConnectionStats {
     pub last_activity: Moment,
     /// Streams refused: unknown or closed session, too many half-read headers, header timeouts.
     pub streams_rejected: Counter,
-    /// Datagrams dropped because no session wanted them, or too many waited for theirs.
-    pub datagrams_dropped: Counter,
     /// Violations of the peer, of any width.
     pub protocol_errors: Counter,
 }
