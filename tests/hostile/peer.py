@@ -23,7 +23,8 @@ from tests.harness import SECONDS
 from tests.hostile import wire
 from tests.hostile.wire import FrameType, StreamType
 
-_TURN = 64  # streams or datagrams of a flood between two turns of the event loop
+_TURN = 16  # streams or datagrams of a flood between two turns of the event loop
+_IN_FLIGHT = 1 << 18  # bytes of a flood that may wait for their acknowledgement: no flood waits in this process
 
 
 @dataclass
@@ -138,10 +139,15 @@ class Peer(QuicConnectionProtocol):
             await self.until(lambda: self.room(unidirectional=unidirectional) > 0, "credit for a stream")
 
     async def turn(self, count: int) -> None:
-        """In a flood, after its item number `count`: send what was queued, and let the answers in now and then."""
+        """In a flood, after its item number `count`: send what was queued, let the answers in, keep the server's pace."""
         if count % _TURN == _TURN - 1:
             self.transmit()
             await asyncio.sleep(0)
+            await self.until(lambda: self._unacknowledged() < _IN_FLIGHT, "what was sent is acknowledged")
+
+    def _unacknowledged(self) -> int:
+        streams = sum(len(stream.sender._buffer) for stream in self._quic._streams.values())
+        return streams + sum(map(len, self._quic._datagrams_pending))
 
     async def sent(self) -> None:
         """Wait until the server has acknowledged everything up to here (a PING comes after it)."""

@@ -145,7 +145,7 @@ async def test_a_flood_of_resets(server: ServerProcess, path: str) -> None:
         for number in bystander.during(10_000 if path == "/echo" else 100):
             unidirectional = number % 2 == 1
             if path == "/deaf" and peer.room(unidirectional=unidirectional) == 0:
-                await peer.turn(63)
+                await peer.turn(15)
                 continue
             await peer.until_room(unidirectional=unidirectional)
             if unidirectional:
@@ -254,7 +254,9 @@ async def test_streams_that_are_never_read(server: ServerProcess) -> None:
     async with server.bystander() as bystander, server.connect() as peer:
         session = await peer.session("/deaf")
         before = server.rss()
-        streams = [peer.bidi(bidi_header(session)) for _ in range(50)] + [peer.uni(uni_header(session)) for _ in range(50)]
+        streams = [peer.bidi(bidi_header(session)) for _ in range(50)] + [
+            peer.uni(uni_header(session)) for _ in range(50)
+        ]
         for stream in streams:
             peer.write(stream, bytes(MIB))
         await peer.until(lambda: _sent(peer) >= 16 * MIB, "the window is full", 20)
