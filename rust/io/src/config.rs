@@ -40,9 +40,9 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Unidirectional streams that HTTP/3 itself needs from the peer: control, QPACK encoder, QPACK decoder (RFC 9114 6.2).
 const HTTP3_UNI_STREAMS: u64 = 3;
 
-/// CONNECT requests that QUIC lets a client open beyond the sessions it has: the next session, and requests that wait for an
-/// answer. Each costs quinn an entry, so it is not `max_sessions`.
-const SPARE_REQUESTS: u64 = 16;
+/// CONNECT requests that QUIC lets a client open beyond the sessions it has: the next session, requests that wait for an
+/// answer, sessions that have ended and wait for the client's FIN. Each costs quinn an entry, so it is not `max_sessions`.
+pub(crate) const SPARE_REQUESTS: u64 = 16;
 
 /// What the CONNECT streams of a connection may hold unread besides the sessions' data: capsules and header sections.
 const CONNECT_WINDOW: u64 = 256 << 10;

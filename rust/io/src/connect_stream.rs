@@ -23,7 +23,7 @@ use wt_quic::{ReadError, Stopped, WriteError};
 
 use crate::{
     config::CLOSE_ANSWER_TIMEOUT,
-    connection::Refusal,
+    connection::{Refusal, yield_now},
     driver::{Either, Sleep, poll_once, select},
     error::ConnectionEnd,
     session::{Command, Session},
@@ -114,6 +114,7 @@ impl Task {
     async fn run(&mut self, first: Bytes) -> Result<(), ConnectionError> {
         self.machine.handle_data(first)?;
         let mut stopped: Pin<Box<dyn Future<Output = Stopped> + Send>> = Box::pin(self.stream.send.stopped());
+        let mut has_read = false;
         loop {
             self.handle_commands();
             self.transmit();
@@ -122,6 +123,11 @@ impl Task {
             self.transmit();
             if self.finished && self.out.is_empty() {
                 return Ok(());
+            }
+            if std::mem::take(&mut has_read) {
+                // Hundreds of capsules fit into a packet, and a million into QUIC's windows: a flood gives way to the other
+                // tasks after every piece of it.
+                yield_now().await;
             }
             match self.step(&mut stopped).await {
                 Step::Wrote(Ok(whole)) => drop(self.out.drain(..whole)),
@@ -133,7 +139,10 @@ impl Task {
                 }
                 Step::Wrote(Err(WriteError::Closed)) => self.out.clear(),
                 Step::Stopped(Stopped::Acknowledged) => stopped = Box::pin(pending()),
-                Step::Read(Ok(Some(chunk))) => self.machine.handle_data(chunk)?,
+                Step::Read(Ok(Some(chunk))) => {
+                    self.machine.handle_data(chunk)?;
+                    has_read = true;
+                }
                 Step::Read(Ok(None)) => {
                     self.reading = false;
                     self.machine.handle_fin()?;
@@ -332,8 +341,18 @@ impl Task {
     }
 
     async fn handle_events(&mut self) {
-        while let Some(event) = self.machine.poll_event() {
+        let mut datagrams = Vec::new();
+        loop {
+            let event = self.machine.poll_event();
             let session = &self.session;
+            if let Some(SessionEvent::Datagram(payload)) = event {
+                datagrams.push(payload);
+                continue;
+            }
+            if !datagrams.is_empty() {
+                session.push_datagrams(&mut datagrams);
+            }
+            let Some(event) = event else { return };
             match event {
                 SessionEvent::Request(request) => match session.connection().deliver_request(session, request) {
                     Ok(()) => {}
@@ -354,7 +373,8 @@ impl Task {
                         self.machine.abort(error.code, error.reason);
                     }
                 }
-                SessionEvent::Datagram(payload) => session.push_datagrams(&mut vec![payload]),
+                // Collected above: a chunk may hold hundreds.
+                SessionEvent::Datagram(_) => {}
                 SessionEvent::Closed(info) => {
                     if info.by == Initiator::Local && info.cause == CloseCause::Closed {
                         // The streams are told at the end, when the peer has had its chance to read.

@@ -38,7 +38,9 @@ use crate::{
         port::{Port, Token},
         ring::{WaitPoint, WaitQueue, wait_point},
     },
-    config::{CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, QuicLimits, canonical},
+    config::{
+        CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, QuicLimits, SPARE_REQUESTS, canonical,
+    },
     connect_stream::{self, ConnectStream},
     driver::{Driver, poll_once, select},
     error::{ConnectionEnd, OpenError},
@@ -280,6 +282,13 @@ impl Connection {
             .iter()
             .filter(|(_, session)| !session.has_ended())
             .count()
+    }
+
+    /// Whether a server takes one more. Sessions that have ended stay registered until the peer's FIN has come, for a second
+    /// at most: a peer that never sends it must not have any number of them.
+    fn has_room_for_session(&self) -> bool {
+        let (live, all) = (self.session_count(), self.registry.lock().len());
+        (live as u64) < self.session_limit() && ((all - live.min(all)) as u64) < SPARE_REQUESTS
     }
 
     /// How the connection ended; None while it lives.
@@ -554,7 +563,7 @@ impl Connection {
             )),
             Some(dialect) if !request.agrees_with(dialect) => Some(Refusal::Status(400)),
             // Draft-16 section 3.4: surplus sessions MUST be reset with H3_REQUEST_REJECTED.
-            Some(_) if self.session_count() as u64 >= self.session_limit() => Some(Refusal::Abort(
+            Some(_) if !self.has_room_for_session() => Some(Refusal::Abort(
                 Code::H3_REQUEST_REJECTED,
                 "this connection carries its number of sessions already",
             )),

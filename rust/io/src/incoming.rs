@@ -186,14 +186,17 @@ async fn critical_stream(
     let mut chunk = rest;
     loop {
         if !chunk.is_empty() {
-            let mut streams = connection.peer_streams.lock();
-            let events = match kind {
-                UniStream::Control => streams.handle_control(chunk)?,
-                UniStream::QpackEncoder => streams.handle_encoder(&chunk).map(|()| Vec::new())?,
-                _ => streams.handle_decoder(&chunk).map(|()| Vec::new())?,
+            let events = {
+                let mut streams = connection.peer_streams.lock();
+                match kind {
+                    UniStream::Control => streams.handle_control(chunk)?,
+                    UniStream::QpackEncoder => streams.handle_encoder(&chunk).map(|()| Vec::new())?,
+                    _ => streams.handle_decoder(&chunk).map(|()| Vec::new())?,
+                }
             };
-            drop(streams);
             events.into_iter().for_each(|event| connection.handle_control(event));
+            // A flood of frames gives way to the other tasks after every piece of it.
+            yield_now().await;
         }
         chunk = match recv.read_chunk().await {
             Ok(Some(chunk)) => chunk,

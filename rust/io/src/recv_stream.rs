@@ -269,8 +269,12 @@ impl RecvStream {
 
 impl ReadAhead {
     fn push(&mut self, chunk: Bytes) {
-        self.buffered += chunk.len();
-        if chunk.len() < SMALL {
+        if chunk.is_empty() {
+            return;
+        }
+        // A piece that nothing waits behind is soon read, so it need not be copied.
+        let is_first = std::mem::replace(&mut self.buffered, self.buffered + chunk.len()) == 0;
+        if chunk.len() < SMALL && !is_first {
             self.tail.extend_from_slice(&chunk);
         } else {
             self.close_tail();
@@ -427,7 +431,7 @@ mod tests {
             let packet = Bytes::from(vec![7; 1200]);
             ahead.push(packet.slice(..1));
         }
-        assert_eq!((ahead.buffered, ahead.chunks.len()), (100_000, 0));
+        assert_eq!((ahead.buffered, ahead.chunks.len()), (100_000, 1));
         assert!(ahead.tail.capacity() <= 2 * 100_000, "{}", ahead.tail.capacity());
         assert_eq!(ahead.clear(), 100_000);
         assert_eq!(ahead.tail.capacity(), 0);

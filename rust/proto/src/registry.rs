@@ -183,7 +183,8 @@ impl<S: Clone, T> Registry<S, T> {
         }
         self.counters.datagrams_buffered += 1;
         self.early_bytes += payload.len();
-        self.keep(id, Item::Datagram(payload), now);
+        // Copied: a few bytes must not keep the packets alive that they came with, which no limit counts.
+        self.keep(id, Item::Datagram(Bytes::copy_from_slice(&payload)), now);
         DatagramRoute::Buffered
     }
 

@@ -6,7 +6,8 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
-use wt_proto::{error_code::Code, stream_header::encode_control_preface};
+use wt_proto::{error::ConnectionError, error_code::Code, stream_header::encode_control_preface};
+use wt_quic::Stopped;
 
 use super::Connection;
 use crate::{
@@ -71,11 +72,23 @@ pub(super) async fn send(connection: Arc<Connection>) {
     let mut preface = BytesMut::new();
     encode_control_preface(&connection.local_settings, &mut preface);
     write(&mut send, preface.freeze()).await;
-    if let Either::Left(()) = select(connection.goaway_due.passed(), connection.ended.passed()).await {
-        let frame = connection.goaway_frame.lock().clone();
-        write(&mut send, frame).await;
+    let stopped = send.stopped();
+    let winding_down = async {
+        if let Either::Left(()) = select(connection.goaway_due.passed(), connection.ended.passed()).await {
+            let frame = connection.goaway_frame.lock().clone();
+            write(&mut send, frame).await;
+        }
+        connection.ended.passed().await;
+    };
+    if let Either::Right(Stopped::ByPeer(_)) = select(winding_down, stopped).await {
+        // RFC 9114 section 6.2.1: the peer MUST NOT ask for that. RFC 9000 section 3.5 wants a reset as the answer, and a
+        // control stream that is closed MUST be an error of the connection.
+        connection.fail(&ConnectionError {
+            code: Code::H3_CLOSED_CRITICAL_STREAM,
+            reason: "the peer stopped the control stream of this side",
+        });
+        connection.ended.passed().await;
     }
-    connection.ended.passed().await;
 }
 
 /// Write all of it, or as much as the peer and the connection let through.
