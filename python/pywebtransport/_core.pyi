@@ -99,6 +99,10 @@ class Readiness:
         """Give the place up; a wake that this waiter no longer needs goes to the next one. Harmless when repeated."""
 
 @final
+class Subscription:
+    """A callback that the core holds. It lets go when this object dies, so that nothing is left of what subscribed."""
+
+@final
 class CloseInfo:
     """How a session or connection ended."""
 
@@ -180,9 +184,9 @@ class Connection:
         open), streams_rejected, datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn
         does not tell it."""
     def closed(self) -> Readiness: ...
-    def subscribe(self, callback: Callable[[], None]) -> None:
+    def subscribe(self, callback: Callable[[], None]) -> Subscription:
         """Call back through `loop.call_soon` when the connection ends, when its SETTINGS or a GOAWAY arrive, and when a
-        session has left it; at most one callback."""
+        session has left it; at most one callback, as long as the subscription lives."""
     def release(self) -> None:
         """A session was closed: close the connection too if no other lives on it. Returns at once.
 
@@ -274,8 +278,9 @@ class Session:
     def established(self) -> Readiness:
         """Ready once the session is connected, or ended before that."""
     def closed(self) -> Readiness: ...
-    def subscribe(self, callback: Callable[[], None]) -> None:
-        """Call back through `loop.call_soon` after every change of `state` and when `take_events` has something."""
+    def subscribe(self, callback: Callable[[], None]) -> Subscription:
+        """Call back through `loop.call_soon` after every change of `state` and when `take_events` has something, as long as
+        the subscription lives."""
     def counters(self) -> dict[str, float]:
         """SessionStats' counters (created_at, ready_at, closed_at (0 = not yet), streams_created, streams_closed,
         stream_errors, bidirectional_streams, unidirectional_streams, datagrams_sent, datagrams_received,

@@ -23,7 +23,7 @@ import inspect
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pywebtransport.exceptions import WebTransportError
@@ -412,14 +412,22 @@ class EventEmitter:
             return False
         return state is not None and state.wants(event_type)
 
-    def _emit_soon(self, event_type: EventType, data: EventData | None = None, source: Any = None) -> None:
+    def _emit_soon(
+        self,
+        event_type: EventType,
+        data: EventData | None = None,
+        source: Any = None,
+        *,
+        remembered: dict[str, Any] | None = None,
+    ) -> None:
         """Record the event and hand it to a task, so that a slow handler does not hold up the caller.
 
-        Events keep their order. Without a running event loop they wait for the next `emit()`.
+        Events keep their order. Without a running event loop they wait for the next `emit()`. The history holds the event
+        with the data `remembered`, if they are given: those may shrink later.
         """
         state = self._state()
         event = Event(type=event_type, data=data, source=source)
-        state.history.append(event)
+        state.history.append(event if remembered is None else replace(event, data=remembered))
         if state.wants(event_type):
             state.enqueue(event)
             self._start_task(state)

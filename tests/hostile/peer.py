@@ -60,7 +60,7 @@ class Peer(QuicConnectionProtocol):
         super().__init__(quic)
         self._transport_layer = quic
         self.quic: QuicConnection = quic
-        self._settings = settings
+        self.settings = settings
         self.answers: defaultdict[int, Answer] = defaultdict(Answer)
         self.datagrams: list[bytes] = []
         self.end: events.ConnectionTerminated | None = None
@@ -213,8 +213,8 @@ class Peer(QuicConnectionProtocol):
 
     def request(self, path: str = "/echo") -> bytes:
         """The HEADERS frame of a session request in the dialect of this peer's settings."""
-        extra = [(b"sec-webtransport-http3-draft02", b"1")] if wire.is_draft_02(self._settings) else []
-        return wire.connect_request(path, wire.token(self._settings), extra)
+        extra = [(b"sec-webtransport-http3-draft02", b"1")] if wire.is_draft_02(self.settings) else []
+        return wire.connect_request(path, wire.token(self.settings), extra)
 
     async def session(self, path: str = "/echo") -> int:
         """Open a session as one should; its id."""
@@ -235,6 +235,15 @@ class Peer(QuicConnectionProtocol):
     def leave(self) -> None:
         """Close, and forget the connection without waiting for its draining period."""
         self.close(wire.Code.NO_ERROR)
+        self._forget()
+
+    def vanish(self) -> None:
+        """Fall silent, as a machine does that loses its power."""
+        assert self._transport is not None
+        self._transport.close()
+        self._forget()
+
+    def _forget(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         if self._transmit_task is not None:
@@ -248,6 +257,7 @@ async def connect(
     *,
     datagrams: bool = True,
     idle_timeout: float = 60.0,
+    max_data: int = 1 << 20,
 ) -> AsyncIterator[Peer]:
     """A connection to a server on 127.0.0.1, with a control stream of these settings (None: without one)."""
     configuration = QuicConfiguration(
@@ -255,6 +265,7 @@ async def connect(
         server_name="localhost",
         verify_mode=ssl.CERT_NONE,
         idle_timeout=idle_timeout,
+        max_data=max_data,
         max_datagram_frame_size=65535 if datagrams else None,
     )
     transport, peer = await asyncio.get_running_loop().create_datagram_endpoint(
@@ -268,8 +279,9 @@ async def connect(
             peer.control = peer.uni(wire.varint(StreamType.CONTROL) + wire.settings(settings))
         yield peer
     finally:
-        peer.leave()
-        transport.close()
+        if not transport.is_closing():
+            peer.leave()
+            transport.close()
 
 
 def _describe(end: events.ConnectionTerminated) -> str:

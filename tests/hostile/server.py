@@ -85,6 +85,10 @@ class ServerProcess:
         self.port = int(process.stdout.readline())
         self.rss_before = 0
         """Resident memory in bytes when the suite began; set by `warm_up`."""
+        self.tasks_before = 0
+        """Tasks of its event loop then, as `stats` counts them."""
+        self.abandoned_handshakes = 0
+        """How many handshakes the suite has begun and never ended."""
 
     def url(self, path: str = "/echo") -> str:
         return f"https://127.0.0.1:{self.port}{path}"
@@ -101,6 +105,14 @@ class ServerProcess:
         kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
         return int(kib) * 1024
 
+    @contextlib.contextmanager
+    def grows_less_than(self, mib: int) -> Iterator[None]:
+        """Check that its memory does not grow by more than so many MiB meanwhile."""
+        before = self.rss()
+        yield
+        grown = (self.rss() - before) / (1 << 20)
+        assert grown < mib, f"grew by {grown:.1f} MiB"
+
     def log(self) -> str:
         """What the server has printed to stderr."""
         self._log.flush()
@@ -116,7 +128,13 @@ class ServerProcess:
                 await self.works()
                 async with self.connect() as stranger:
                     await stranger.echoes(await stranger.session())
+            await self.until(lambda seen: seen["connections"] == 1)
+            self.tasks_before = (await self.stats())["tasks"]
             self.rss_before = self.rss()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return "127.0.0.1", self.port
 
     @contextlib.asynccontextmanager
     async def normal_session(self, path: str = "/echo") -> AsyncIterator[WebTransportSession]:

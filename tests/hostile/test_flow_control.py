@@ -196,7 +196,6 @@ async def test_a_flood_of_sessions_that_end_at_once(flow_server: ServerProcess, 
                 case "fin":
                     peer.write(session, b"", fin=True)
                 case "reset":
-                    # Not before its request is there: otherwise QUIC sends nothing but the reset.
                     await peer.sent()
                     peer.reset(session)
                 case "stop":
@@ -210,5 +209,6 @@ async def test_a_flood_of_sessions_that_end_at_once(flow_server: ServerProcess, 
                 lambda answer=answer: answer.finished or answer.reset is not None,  # type: ignore[misc]
                 f"session {session} ended",
             )
-            assert answer.reset in (None, Code.REQUEST_CANCELLED, Code.REQUEST_REJECTED)
+            # A reset may overtake the request that it cancels.
+            assert answer.reset in (None, Code.REQUEST_CANCELLED, Code.REQUEST_REJECTED, Code.REQUEST_INCOMPLETE)
         await peer.echoes(stays)

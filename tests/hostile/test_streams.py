@@ -68,7 +68,7 @@ async def test_a_flood_of_streams_of_unknown_sessions(server: ServerProcess) -> 
             if not stream & 2:
                 assert await peer.reset_code(stream) == Code.WT_BUFFERED_STREAM_REJECTED
         await peer.echoes(session)
-        assert (await server.stats())["streams_rejected"] == len(turned_away)
+        assert (await server.stats())["streams_rejected"] >= len(turned_away)
 
 
 async def test_streams_and_datagrams_that_come_before_their_session(either_server: ServerProcess) -> None:

@@ -58,6 +58,7 @@ class WebTransportConnection(EventEmitter):
         "_requested",
         "_sessions",
         "_settings_seen",
+        "_subscription",
         "idle_timeout",
     )
 
@@ -67,6 +68,7 @@ class WebTransportConnection(EventEmitter):
         self._config = config
         self._connection_id = f"conn_{uuid.uuid4()}"
         self._core: _core.Connection | None = None
+        self._subscription: _core.Subscription | None = None
         self._early_state = ConnectionState.IDLE
         self._closing = False
         self._ended = False
@@ -447,7 +449,7 @@ class WebTransportConnection(EventEmitter):
 
     def _attach(self, core: _core.Connection) -> None:
         self._core = core
-        core.subscribe(weak_callback(self._on_core_change))
+        self._subscription = core.subscribe(weak_callback(self._on_core_change))
         self._emit_soon(EventType.CONNECTION_ESTABLISHED, {"connection_id": self._connection_id})
         self._on_core_change()
 

@@ -272,8 +272,7 @@ class ServerApp:
             if session._answered is None and not session.is_closed:
                 logger.error("Handler for %s returned without accept() or reject()", session.path)
         except Exception as error:
-            info = session._core.close_info if session._core is not None else None
-            if _is_departure(error, left=info is not None and info.ended_by != "local"):
+            if _is_departure(error, session._core.close_info if session._core is not None else None):
                 logger.debug("Handler for %s ended: %s", session.path, error)
             else:
                 logger.error("Handler for %s failed", session.path, exc_info=True)
@@ -293,17 +292,20 @@ def _options(subprotocols: list[str] | None, auto_accept: bool) -> Callable[[Ses
     return lambda handler: RouteHandler(handler, subprotocols, auto_accept)
 
 
-def _is_departure(error: BaseException, left: bool) -> bool:
-    """Tell whether the error only says that the peer, or the network, has ended something.
+def _is_departure(error: BaseException, end: _core.CloseInfo | None) -> bool:
+    """Tell whether the error only says that the peer, or the network, has ended something; `end` is the session's.
 
-    Peers that leave are daily business. Anything else in a handler is a mistake worth a traceback. Once the peer has
-    `left`, an iteration or a stream that ended early is no mistake either.
+    Peers that leave are daily business, and so are peers that break the rules: then it is the core on this side that
+    ends the session or its connection. Anything else in a handler is a mistake worth a traceback. Once the session has
+    ended in such a way, an iteration or a stream that ended early is no mistake either.
     """
     if isinstance(error, BaseExceptionGroup):
-        return all(_is_departure(part, left) for part in error.exceptions)
+        return all(_is_departure(part, end) for part in error.exceptions)
+    was_cut = end is not None and end.cause in ("protocol", "connection_lost")
     if isinstance(error, WebTransportError):
-        return error.ended_by in ("peer", "transport")
-    return left and isinstance(error, (StopAsyncIteration, EOFError))
+        return error.ended_by in ("peer", "transport") or (was_cut and error.ended_by == "local")
+    has_left = end is not None and (was_cut or end.ended_by != "local")
+    return has_left and isinstance(error, (StopAsyncIteration, EOFError))
 
 
 def _peer(connection: WebTransportConnection) -> str:

@@ -115,7 +115,7 @@ class WebTransportServer(EventEmitter):
     """Listens for WebTransport connections; use it as `async with`. `ServerApp` adds routes and middleware.
 
     Events: CONNECTION_ESTABLISHED `{connection_id, connection}`; SESSION_REQUEST with the fields of
-    `WebTransportSessionInfo` and `connection`. Without a ServerApp, a listener of SESSION_REQUEST decides through
+    `WebTransportSessionInfo` and `connection`. The event history keeps `connection` as long as it lives. Without a ServerApp, a listener of SESSION_REQUEST decides through
     `connection.protocol_handler`; without a listener every request is answered with 404.
     """
 
@@ -354,8 +354,7 @@ class WebTransportServer(EventEmitter):
             return
         self._by_core[core] = connection
         connection._on_close(self._forget)
-        data = {"connection_id": connection.connection_id, "connection": connection}
-        self._emit_soon(EventType.CONNECTION_ESTABLISHED, data)
+        self._emit_about(connection, EventType.CONNECTION_ESTABLISHED, {"connection_id": connection.connection_id})
 
     def _forget(self, connection: WebTransportConnection) -> None:
         if connection._core is not None:
@@ -383,9 +382,21 @@ class WebTransportServer(EventEmitter):
             info = connection.get_session_info(session_id)
             data: dict[str, Any] = info.to_dict() if info is not None else {"session_id": session_id}
             for emitter in listening:
-                extra = {"connection": connection} if emitter is self else {}
-                emitter._emit_soon(EventType.SESSION_REQUEST, {**data, **extra})
+                if emitter is self:
+                    self._emit_about(connection, EventType.SESSION_REQUEST, data)
+                else:
+                    emitter._emit_soon(EventType.SESSION_REQUEST, dict(data))
         return bool(listening)
+
+    def _emit_about(self, connection: WebTransportConnection, event_type: EventType, data: dict[str, Any]) -> None:
+        """Emit an event that names its connection.
+
+        The history lets the connection go when it has ended: a thousand of them would hold all that QUIC knew of theirs,
+        which is 50 KiB each.
+        """
+        remembered = {**data, "connection": connection}
+        connection._on_close(lambda _: remembered.pop("connection", None))
+        self._emit_soon(event_type, {**data, "connection": connection}, remembered=remembered)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task that lives as long as it needs."""

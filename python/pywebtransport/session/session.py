@@ -99,6 +99,7 @@ class WebTransportSession(EventEmitter):
         self._headers = headers
         find = getattr(connection, "_core_session", None)
         self._core: _core.Session | None = find(session_id) if find is not None else None
+        self._subscription: _core.Subscription | None = None
         self._initialized = False
         self._ready_told = self._draining_told = self._ended = False
         self._limits_told: dict[str, int] = {}  # those of the peer
@@ -257,7 +258,7 @@ class WebTransportSession(EventEmitter):
         self._initialized = True
         self._loop = asyncio.get_running_loop()
         self._limits_told = self._core.flow_control() or {}
-        self._core.subscribe(weak_callback(self._on_core_change))
+        self._subscription = self._core.subscribe(weak_callback(self._on_core_change))
         self._on_core_change()
 
     async def ready(self, timeout: float = 30.0) -> None:

@@ -15,7 +15,7 @@ use wt_io::{
 
 use crate::{
     errors::{self, Class},
-    port::{Bridge, Readiness},
+    port::{Bridge, Readiness, Subscription},
     runtime::awaitable,
     session::Session,
 };
@@ -230,11 +230,11 @@ impl Connection {
         Ok(Readiness::new(py, &self.bridge, self.io.closed()))
     }
 
-    fn subscribe(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let bridge = self.bridge.get();
-        bridge.check()?;
-        self.io.subscribe(bridge.callback(callback));
-        Ok(())
+    fn subscribe(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<Subscription> {
+        self.bridge.get().check()?;
+        let subscription = Subscription::new(self.bridge.clone_ref(py), callback);
+        self.io.subscribe(subscription.token());
+        Ok(subscription)
     }
 
     fn close<'py>(&self, py: Python<'py>, code: u64, reason: String) -> PyResult<Bound<'py, PyAny>> {

@@ -22,7 +22,7 @@ mod _core {
         connection::{CloseInfo, Connection},
         convert::check_origin_pattern,
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
-        port::{Bridge, Readiness, forget_after_fork, shutdown},
+        port::{Bridge, Readiness, Subscription, forget_after_fork, shutdown},
         recv_stream::RecvStream,
         send_stream::SendStream,
         session::{Session, StreamOpening},

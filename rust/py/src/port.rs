@@ -88,10 +88,10 @@ impl Waiters {
         (slot.generation == generation).then_some(&mut slot.waiter)
     }
 
-    fn remove(&mut self, token: Token) {
-        if self.get(token).is_some() {
-            self.slots.remove((token.0 as u32 - 1) as usize);
-        }
+    /// Drop what it returns after the lock: that may run Python code.
+    fn remove(&mut self, token: Token) -> Option<Slot> {
+        self.get(token)?;
+        self.slots.try_remove((token.0 as u32 - 1) as usize)
     }
 }
 
@@ -254,9 +254,9 @@ impl Bridge {
         Ok(endpoint)
     }
 
-    /// Register a callable that a token rings any number of times.
-    pub(crate) fn callback(&self, callback: Py<PyAny>) -> Token {
-        self.waiters.lock().insert(Waiter::Callback(callback))
+    fn forget(&self, token: Token) {
+        let forgotten = self.waiters.lock().remove(token);
+        drop(forgotten);
     }
 
     /// Run an operation that may wake I/O tasks. The first one of a loop turn is driven at once, so that it leaves without
@@ -463,7 +463,34 @@ impl Readiness {
         let bridge = self.bridge.get();
         if bridge.may_drop() {
             self.point.queue().leave(&bridge.port, Token(ticket));
-            bridge.waiters.lock().remove(Token(ticket));
+            bridge.forget(Token(ticket));
+        }
+    }
+}
+
+/// A callable that is called at every ring of its token, for as long as this object lives.
+#[pyclass(frozen, module = "pywebtransport._core")]
+pub(crate) struct Subscription {
+    bridge: Py<Bridge>,
+    token: Token,
+}
+
+impl Subscription {
+    pub(crate) fn new(bridge: Py<Bridge>, callback: Py<PyAny>) -> Self {
+        let token = bridge.get().waiters.lock().insert(Waiter::Callback(callback));
+        Self { bridge, token }
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.token
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let bridge = self.bridge.get();
+        if bridge.may_drop() {
+            bridge.forget(self.token);
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     connection::{CloseInfo, Connection},
     convert,
     errors::{self, Class},
-    port::{Bridge, Readiness},
+    port::{Bridge, Readiness, Subscription},
     recv_stream::RecvStream,
     send_stream::SendStream,
 };
@@ -194,11 +194,11 @@ impl Session {
         self.readiness(py, |io| io.closed())
     }
 
-    fn subscribe(&self, callback: Py<PyAny>) -> PyResult<()> {
-        let bridge = self.bridge.get();
-        bridge.check()?;
-        self.io.subscribe(bridge.callback(callback));
-        Ok(())
+    fn subscribe(&self, py: Python<'_>, callback: Py<PyAny>) -> PyResult<Subscription> {
+        self.bridge.get().check()?;
+        let subscription = Subscription::new(self.bridge.clone_ref(py), callback);
+        self.io.subscribe(subscription.token());
+        Ok(subscription)
     }
 
     fn counters(&self) -> PyResult<HashMap<&'static str, f64>> {

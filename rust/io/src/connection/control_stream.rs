@@ -2,11 +2,11 @@
 
 use std::sync::{
     Arc,
-    atomic::Ordering::{Acquire, Release},
+    atomic::Ordering::{AcqRel, Acquire},
 };
 
 use bytes::{Bytes, BytesMut};
-use wt_proto::{error::ConnectionError, error_code::Code, stream_header::encode_control_preface};
+use wt_proto::{dialect::Role, error::ConnectionError, error_code::Code, stream_header::encode_control_preface};
 use wt_quic::Stopped;
 
 use super::Connection;
@@ -41,7 +41,11 @@ impl Connection {
 
     /// The peer's GOAWAY; each names the same id as the one before, or a lower one.
     pub(super) fn handle_goaway(&self, id: u64) {
-        self.peer_goaway.store(id, Release);
+        let before = self.peer_goaway.swap(id, AcqRel);
+        // Only the first is news to a server, and only a lower id to a client: a flood of them costs nothing.
+        if before == id || (self.role == Role::Server && before != NO_GOAWAY) {
+            return;
+        }
         self.sessions()
             .iter()
             .for_each(|session| session.command(Command::Goaway(id)));

@@ -1,0 +1,43 @@
+"""What all of it has cost the servers; runs last (see conftest.py).
+
+Everything that a limit or a timeout bounds is gone by now or soon: no connection, no session, no task is left, and the
+memory is what it was, but for what the allocator keeps.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.hostile.server import ServerProcess
+
+MIB = 1 << 20
+IDLE = 25.0  # seconds; the idle timeout of the servers is 10, after which a connection that is lost drains for a while
+
+
+@pytest.mark.timeout(60)
+async def test_nothing_is_left(either_server: ServerProcess) -> None:
+    """The connection that asks, and its session, are the only ones; every handshake that was begun has failed."""
+    await either_server.until(
+        lambda seen: (
+            seen["connections"] == 1
+            and seen["sessions"] == 1
+            and seen["tasks"] <= either_server.tasks_before
+            and seen["connection_errors"] >= either_server.abandoned_handshakes
+        ),
+        IDLE,
+    )
+
+
+async def test_the_memory_is_what_it_was(either_server: ServerProcess) -> None:
+    """Within 20 MB of what it was before the suite."""
+    before, after = either_server.rss_before, either_server.rss()
+    print(f"resident memory: {before / MIB:.1f} MiB before, {after / MIB:.1f} MiB after")
+    assert after - before < 20_000_000
+
+
+async def test_nothing_went_wrong_unseen(either_server: ServerProcess) -> None:
+    """No traceback, no error in the log: what a peer does is no fault of the server."""
+    assert either_server.is_running()
+    log = either_server.log()
+    print(log)
+    assert not log
