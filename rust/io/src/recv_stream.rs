@@ -273,7 +273,8 @@ impl ReadAhead {
             return;
         }
         // A piece that nothing waits behind is soon read, so it need not be copied.
-        let is_first = std::mem::replace(&mut self.buffered, self.buffered + chunk.len()) == 0;
+        let is_first = self.buffered == 0;
+        self.buffered += chunk.len();
         if chunk.len() < SMALL && !is_first {
             self.tail.extend_from_slice(&chunk);
         } else {
