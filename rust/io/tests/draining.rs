@@ -128,7 +128,8 @@ async fn requests_after_the_goaway_are_rejected_whatever_they_ask_for(net: Net) 
     let (_send, mut answer) = raw.request().await;
     let session = raw.listener.request().await;
     session.connection().go_away();
-    assert_eq!(goaway_id(&raw.quic).await, 8);
+    let (id, _control) = goaway(&raw.quic).await;
+    assert_eq!(id, 8);
 
     let mut request = BytesMut::new();
     common::raw::request().encode_frame(&mut request);
@@ -158,7 +159,8 @@ async fn a_request_answered_after_the_goaway_drains(net: Net) {
     let (_send, mut recv) = raw.request().await;
     let session = raw.listener.request().await;
     session.connection().go_away();
-    assert_eq!(goaway_id(&raw.quic).await, 4);
+    let (id, _control) = goaway(&raw.quic).await;
+    assert_eq!(id, 4);
     assert!(session.accept(Vec::new()));
     assert_eq!(session.state(), SessionState::Draining);
     let drain = [0x00, 0x05, 0x80, 0x00, 0x78, 0xae, 0x00];
@@ -275,15 +277,15 @@ async fn a_close_ends_the_drain(net: Net) {
     pair.server.closed().await;
 }
 
-/// The id in the GOAWAY on the server's control stream.
-async fn goaway_id(quic: &quinn::Connection) -> u8 {
+/// The id in the GOAWAY on the server's control stream, and that stream: whoever drops it ends the connection.
+async fn goaway(quic: &quinn::Connection) -> (u8, quinn::RecvStream) {
     let mut control = quic.accept_uni().await.expect("the control stream");
     let mut received = Vec::new();
     loop {
         let chunk = control.read_chunk(100, true).await.expect("read").expect("open");
         received.extend_from_slice(&chunk.bytes);
         if let [.., 0x07, 0x01, id] = received[..] {
-            return id;
+            return (id, control);
         }
     }
 }
