@@ -120,7 +120,7 @@ impl ConnectionEnd {
             ),
             E::Reset => (
                 0,
-                "the peer was restarted or has given this connection up: it does not know it any more (stateless reset)".into(),
+                "the peer does not know this connection any more: restarted, or given up (stateless reset)".into(),
                 Initiator::Transport,
                 "lost",
             ),
