@@ -12,6 +12,7 @@ use wt_io::{config::ServerConfig, error::ConnectError};
 
 both_drivers!(
     a_threshold_of_zero_makes_every_client_retry,
+    a_dual_stack_server_knows_the_address_in_its_token,
     without_a_threshold_no_client_retries,
     a_flood_of_spoofed_initials_does_not_lock_clients_out,
     a_spoofed_initial_too_many_gets_no_answer,
@@ -61,6 +62,21 @@ async fn a_threshold_of_zero_makes_every_client_retry(net: Net) {
         assert_eq!(listener.server.stats().retries_sent.get(), number);
     }
     assert_eq!(listener.server.stats().handshakes_failed.get(), 0);
+    listener.close().await;
+}
+
+async fn a_dual_stack_server_knows_the_address_in_its_token(net: Net) {
+    let config = ServerConfig {
+        retry_threshold: Some(0),
+        ..net.server_config()
+    };
+    let listener = net.listen_on("::", 0, config).await.expect("a free port");
+    let dialer = net.dialer(net.client_config());
+    // From 127.0.0.1, which is ::ffff:127.0.0.1 to it, and from ::1.
+    dialer.session(&listener).await;
+    let connection = dialer.connect("::1", listener.port()).await.expect("connected");
+    assert!(connection.dialect().is_some());
+    assert_eq!(listener.server.stats().retries_sent.get(), 2);
     listener.close().await;
 }
 
