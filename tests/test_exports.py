@@ -40,7 +40,7 @@ TOP_LEVEL = [
     "WebTransportStream",
     "__version__",
 ]
-ADDITIONS = ["Serving", "connect", "generate_dev_certificate", "serve"]
+ADDITIONS = ["HttpRequest", "HttpResponse", "Serving", "connect", "generate_dev_certificate", "serve"]
 
 PACKAGES = {
     "connection": ["ConnectionDiagnostics", "ConnectionInfo", "WebTransportConnection"],
@@ -62,6 +62,7 @@ LEAVES = {
     "manager.stream": ["StreamManager", "StreamType"],
     "protocol.handler": ["WebTransportProtocolHandler"],
     "server.app": ["ServerApp"],
+    "server.http": ["HttpHandler", "HttpRequest", "HttpResponse"],
     "server.server": ["ServerDiagnostics", "ServerStats", "WebTransportServer"],
     "session.session": ["SessionDiagnostics", "SessionStats", "WebTransportSession"],
     "stream.stream": [

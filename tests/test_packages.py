@@ -11,7 +11,7 @@ MODULES = {
     "datagram": ["structured", "transport", "utils"],
     "protocol": ["events", "handler", "session_info", "utils"],
     "serializer": ["json", "msgpack", "protobuf"],
-    "server": ["app", "middleware", "router", "server"],
+    "server": ["app", "http", "middleware", "router", "server"],
     "stream": ["stream", "structured"],
 }
 

@@ -29,6 +29,7 @@ from pywebtransport.exceptions import (
     WebTransportError,
 )
 from pywebtransport.server.app import ServerApp
+from pywebtransport.server.http import HttpRequest, HttpResponse
 from pywebtransport.session.session import WebTransportSession
 from pywebtransport.stream.stream import (
     WebTransportReceiveStream,
@@ -51,6 +52,8 @@ __all__: list[str] = [
     "Event",
     "EventEmitter",
     "Headers",
+    "HttpRequest",
+    "HttpResponse",
     "ProtocolError",
     "Serializer",
     "ServerApp",

@@ -25,6 +25,7 @@ __all__ = [
     "Client",
     "CloseInfo",
     "Connection",
+    "Exchange",
     "Readiness",
     "RecvStream",
     "SendStream",
@@ -165,7 +166,10 @@ class Connection:
     def request_session(
         self, authority: str, path: str, headers: list[tuple[str, str]], subprotocols: list[str]
     ) -> Session:
-        """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready."""
+        """Send an extended CONNECT; the session is "connecting" until `Session.established()` is ready.
+
+        Raises ClientError when the server does not take so many bytes of headers; nothing is sent then.
+        """
     def can_request_session(self) -> bool:
         """Whether `request_session` may be called: the connection lives and does not wind down, and carries no session
         yet or has flow control and room for one more."""
@@ -206,21 +210,56 @@ class Server:
     def driver(self) -> str: ...
     @property
     def local_address(self) -> tuple[str, int]: ...
-    def try_accept(self, ticket: int = 0) -> Connection | Session | None:
-        """The next new connection, or the next session request (a Session that waits for `accept` or `reject`).
+    def try_accept(self, ticket: int = 0) -> Connection | Session | Exchange | None:
+        """The next new connection, session request (a Session that waits for `accept` or `reject`) or plain request.
 
-        A connection comes before its sessions. Raises ServerError once the server is closed and nothing is left.
+        A connection comes before its requests. Raises ServerError once the server is closed and nothing is left.
         """
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
         """connections_accepted, connections_rejected, handshakes_failed, handshakes_timed_out, handshakes_ignored,
         handshakes_refused, handshakes_pending (now), retries_sent, connections (now), protocol_errors,
-        requests_rejected, origins_refused."""
+        requests_rejected, origins_refused, http_requests, requests_timed_out."""
     def drain(self, limit: float) -> Awaitable[None]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
-        session is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""
+        session and no plain request is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""
     def close(self) -> Awaitable[None]:
         """Stop accepting, close every connection with H3_NO_ERROR and release the port. Idempotent."""
+
+@final
+class Exchange:
+    """A request of plain HTTP that waits for its response. Dropped without one, its stream is reset."""
+
+    @property
+    def connection(self) -> Connection: ...
+    @property
+    def method(self) -> str: ...
+    @property
+    def path(self) -> str:
+        """Path and query; "*" for OPTIONS of the whole server."""
+    @property
+    def authority(self) -> str: ...
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """Lower-case, in order."""
+    def collect(self, limit: int) -> None:
+        """Read the content, at most `limit` bytes of it; nothing of it is read before. Once."""
+    def try_content(self) -> bytes | int | None:
+        """The content once it is whole; a status to answer with when it never will be: 413 or 408; None before that.
+
+        Raises ServerError when nobody waits for an answer any more.
+        """
+    def collected(self) -> Readiness:
+        """Ready when `try_content` has something, or raises."""
+    def respond(self, status: int, headers: list[tuple[str, str]], content: Buffer | str) -> None:
+        """Answer; `content-length` is added, and to HEAD no content is sent. The first answer counts.
+
+        A request that is gone takes any answer. Raises ValueError for a status outside 200 to 599, content with a
+        status that has none, a header that would make the message malformed, and more bytes of headers than the client
+        takes; TypeError for content that is none.
+        """
+    def abandon(self) -> None:
+        """Reset the stream with H3_INTERNAL_ERROR, unless there is an answer."""
 
 @final
 class Session:
@@ -255,10 +294,15 @@ class Session:
     def accept(self, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:
         """Server: answer 200 with the first of these subprotocols that the client offers.
 
-        Raises SessionError when the request is gone, ValueError for a header that would make the message malformed.
+        Raises SessionError when the request is gone, ValueError for a header that would make the message malformed, and
+        for more bytes of headers than the client takes.
         """
     def reject(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Server: answer with a status outside 2xx; the session is closed. Raises ValueError as `accept` does."""
+        """Server: answer with a status outside 2xx; the session is closed.
+
+        Raises ValueError for a header that would make the message malformed. Headers that are too many for the client
+        are left out.
+        """
     def close(self, code: int, reason: str) -> None:
         """Begin the close: written data and accepted datagrams go first, then the CLOSE capsule and FIN.
 

@@ -41,6 +41,7 @@ from pywebtransport.constants import (
     DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE,
     DEFAULT_FLOW_CONTROL_WINDOW_SIZE,
     DEFAULT_HANDSHAKE_TIMEOUT,
+    DEFAULT_HTTP_TIMEOUT,
     DEFAULT_INITIAL_MAX_DATA,
     DEFAULT_INITIAL_MAX_STREAMS_BIDI,
     DEFAULT_INITIAL_MAX_STREAMS_UNI,
@@ -448,6 +449,9 @@ class ServerConfig(_Config):
         flow_control_window_auto_scale: let the receive window grow while the reader keeps up.
         flow_control_window_size: receive window at the start, in bytes: what a peer may send before it is read.
         handshake_timeout: seconds after which a handshake that is not over is forgotten, whatever the idle timeout is.
+        http_timeout: seconds that a client may take for each part of a request: its SETTINGS, a header section (of a
+            session request too), the content of a plain request once its handler is known, and each piece of the
+            answer to one.
         initial_max_data: stream bytes that the client may send on a session before any of them is read; then
             `flow_control_window_size` holds. 0: no session limit is announced, QUIC's limits hold. This or one of the
             next two above 0 turns WebTransport flow control on, with clients that announce theirs, and lets those put
@@ -455,6 +459,7 @@ class ServerConfig(_Config):
             announcement for a newer draft and then needs RESET_STREAM_AT, which is not in yet: leave all three at 0
             to reach it.
         initial_max_streams_bidi: bidirectional streams of the client that may be open on a session. 0: none announced.
+            Of a client without flow control plain HTTP requests count too.
         initial_max_streams_uni: unidirectional streams of the client that may be open on a session. 0: none announced.
         keep_alive: send QUIC PINGs on an idle connection (nothing to do with TCP keep-alive).
         keyfile: PEM file of the key.
@@ -462,8 +467,9 @@ class ServerConfig(_Config):
         max_connections: connections at the same time.
         max_datagram_size: 1 to 65535; checked, but without effect: the core always announces the QUIC transport
             parameter max_datagram_frame_size as 65535. What fits a packet is `max_datagram_size` of the transport.
-        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set;
-            beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on.
+        max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set,
+            plain HTTP requests among them; beyond it the peer's next stream waits (Chromium's fails at once), the
+            connection goes on.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
         max_pending_handshakes: unfinished handshakes at the same time; they are no connections yet. Beyond it a client
@@ -523,6 +529,7 @@ class ServerConfig(_Config):
     flow_control_window_auto_scale: bool = DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE
     flow_control_window_size: int = DEFAULT_FLOW_CONTROL_WINDOW_SIZE
     handshake_timeout: float = DEFAULT_HANDSHAKE_TIMEOUT
+    http_timeout: float = DEFAULT_HTTP_TIMEOUT
     initial_max_data: int = DEFAULT_INITIAL_MAX_DATA
     initial_max_streams_bidi: int = DEFAULT_INITIAL_MAX_STREAMS_BIDI
     initial_max_streams_uni: int = DEFAULT_INITIAL_MAX_STREAMS_UNI
@@ -626,7 +633,7 @@ class ServerConfig(_Config):
             raise invalid_config("bind_host", self.bind_host, "cannot be empty")
         rules.check_origins(self)
         rules.check_port(self, "bind_port")
-        rules.check_timeouts(self, "handshake_timeout", "session_cleanup_interval")
+        rules.check_timeouts(self, "handshake_timeout", "http_timeout", "session_cleanup_interval")
         rules.check_positive(self, "max_pending_handshakes", "max_sessions", "max_streams_per_connection")
         rules.check_count_or_none(self, "retry_threshold")
         rules.check_stateless_reset_key(self)

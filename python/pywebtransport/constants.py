@@ -44,6 +44,8 @@ __all__: list[str] = [
     "DEFAULT_FLOW_CONTROL_WINDOW_AUTO_SCALE",
     "DEFAULT_FLOW_CONTROL_WINDOW_SIZE",
     "DEFAULT_HANDSHAKE_TIMEOUT",
+    "DEFAULT_HTTP_MAX_BODY",
+    "DEFAULT_HTTP_TIMEOUT",
     "DEFAULT_INITIAL_MAX_DATA",
     "DEFAULT_INITIAL_MAX_STREAMS_BIDI",
     "DEFAULT_INITIAL_MAX_STREAMS_UNI",
@@ -217,6 +219,10 @@ DEFAULT_FLOW_CONTROL_WINDOW_SIZE: int = 1024 * 1024
 # Google's server gives up after 10 s too. By then quinn has sent the server's part of the handshake six times: after 0,
 # 0.3, 0.9, 2.1, 4.5 and 9.3 s, where it learns nothing of the path.
 DEFAULT_HANDSHAKE_TIMEOUT: float = 10.0
+# A form or a small document. 512 requests at once (the core's bound) x 64 KiB = 32 MiB, whoever sends them.
+DEFAULT_HTTP_MAX_BODY: int = 64 * 1024
+# 64 KiB in 30 s are 17 kbit/s: slower than any network that carries WebTransport.
+DEFAULT_HTTP_TIMEOUT: float = 30.0
 # 0: no session limit is announced, QUIC's own limits hold.
 DEFAULT_INITIAL_MAX_DATA: int = 0
 DEFAULT_INITIAL_MAX_STREAMS_BIDI: int = 0
@@ -349,6 +355,7 @@ class ServerConfigDefaults(TypedDict):
     flow_control_window_auto_scale: bool
     flow_control_window_size: int
     handshake_timeout: float
+    http_timeout: float
     initial_max_data: int
     initial_max_streams_bidi: int
     initial_max_streams_uni: int

@@ -220,8 +220,8 @@ class WebTransportClient(EventEmitter):
             ConnectionError: no connection: unreachable, certificate not accepted, `max_connections` reached, the client
                 was never activated; when the limit passed, the error is also a TimeoutError.
             ClientError: the server refused the session ("HTTP status 404", also in `status`, with the headers of the
-                answer in `response_headers`), it chose a subprotocol that was not offered, the client is closed, or
-                anything else.
+                answer in `response_headers`), it chose a subprotocol that was not offered, the headers are larger than
+                the server takes, the client is closed, or anything else.
         """
         if self._closed:
             raise ClientError("Client is closed", target_url=url)
@@ -314,7 +314,7 @@ class WebTransportClient(EventEmitter):
             if self._core is None or self._core[0] is not bridge:
                 self._core = (bridge, _core.Client(bridge, self._config))
             return await WebTransportConnection._open(self._core[1], config, host, port, path)
-        except ConnectionError:
+        except (ConnectionError, ClientError):
             raise
         except (WebTransportError, OSError, ValueError) as error:
             raise connection_failed(error, host, port) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pywebtransport._not_offered import not_offered
 from pywebtransport.server.app import ServerApp
+from pywebtransport.server.http import HttpHandler, HttpRequest, HttpResponse
 from pywebtransport.server.middleware import (
     MiddlewareManager,
     RateLimiter,
@@ -18,6 +19,9 @@ from pywebtransport.server.router import RequestRouter, SessionHandler
 from pywebtransport.server.server import ServerDiagnostics, ServerStats, WebTransportServer
 
 __all__: list[str] = [
+    "HttpHandler",
+    "HttpRequest",
+    "HttpResponse",
     "MiddlewareManager",
     "RateLimiter",
     "RequestRouter",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -13,7 +13,10 @@ from pywebtransport import _core
 from pywebtransport._config_rules import check_subprotocol
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.connection import WebTransportConnection
+from pywebtransport.constants import DEFAULT_HTTP_MAX_BODY
 from pywebtransport.exceptions import SessionError, WebTransportError
+from pywebtransport.server import http
+from pywebtransport.server.http import HttpHandler, HttpRouter
 from pywebtransport.server.middleware import MiddlewareManager
 from pywebtransport.server.router import RequestRouter, RouteHandler, SessionHandler
 from pywebtransport.server.server import WebTransportServer
@@ -39,6 +42,10 @@ class ServerApp:
     (`session.reject(429, headers)`, then return False) or add headers to the answer (`session.add_response_headers`).
     A handler may do so when its route has `auto_accept=False`: it is then called before the request is answered.
 
+    Requests of plain HTTP on the same port go to `http_route`; middleware and `allowed_origins` do not see them.
+    Without a route the answer is 404, or 405 on the path of a session handler. A session request for a path that only
+    plain HTTP knows gets 405 too.
+
         app = ServerApp(config=ServerConfig(certfile="localhost.crt", keyfile="localhost.key"))
 
         @app.route("/echo")
@@ -60,7 +67,9 @@ class ServerApp:
         """
         self._server = WebTransportServer(config)
         self._server._request_handler = self._handle_request
+        self._server._exchange_handler = self._handle_exchange
         self._router = RequestRouter()
+        self._http_router = HttpRouter()
         self._middleware = MiddlewareManager()
         self._stateful: list[Any] = []
         self._entered = contextlib.AsyncExitStack()
@@ -190,6 +199,55 @@ class ServerApp:
 
         return register
 
+    def http_route(
+        self, path: str, methods: Iterable[str] = ("GET",), max_body: int = DEFAULT_HTTP_MAX_BODY
+    ) -> Callable[[HttpHandler], HttpHandler]:
+        """Decorate the handler of plain HTTP requests for exactly this path: `await handler(request)`.
+
+        It is called with a whole `HttpRequest`, in a task of its own, and returns `HttpResponse`, text or bytes. When
+        it raises, the answer is 500. It may take the time it needs; a client that has left does not end it.
+
+        At the same time at most 128 requests of a connection and 512 of the server are in progress; more are reset as
+        retryable. `ServerConfig.http_timeout` bounds how long clients take.
+
+            @app.http_route("/.well-known/example")
+            async def example(request):
+                return HttpResponse('{"version": 1}', headers={"content-type": "application/json"})
+
+        Args:
+            path: the path, without a query; "*" for OPTIONS of the whole server.
+            methods: the methods that it answers. Others get 405, except for HEAD where there is GET.
+            max_body: bytes of content that are taken; beyond it the answer is 413, and the handler is not called.
+
+        Raises:
+            ValueError: `max_body` is negative, or `methods` has CONNECT, which is for sessions.
+        """
+        add = self._http_options(methods, max_body)
+        return lambda handler: add(self._http_router.add, path, handler)
+
+    def http_pattern_route(
+        self, pattern: str, methods: Iterable[str] = ("GET",), max_body: int = DEFAULT_HTTP_MAX_BODY
+    ) -> Callable[[HttpHandler], HttpHandler]:
+        """Decorate the handler of the paths that match a regular expression; its groups are `request.path_params`.
+
+        The options are those of `http_route`, whose paths come first.
+        """
+        add = self._http_options(methods, max_body)
+        return lambda handler: add(self._http_router.add_pattern, pattern, handler)
+
+    def _http_options(self, methods: Iterable[str], max_body: int) -> Callable[..., HttpHandler]:
+        names = [methods] if isinstance(methods, str) else list(methods)
+        if max_body < 0:
+            raise ValueError(f"max_body must not be negative, got {max_body}")
+        if not names or "CONNECT" in names:
+            raise ValueError(f"methods must be names of HTTP methods other than CONNECT, got {names}")
+
+        def add(to: Callable[[str, list[str], http.Route], None], path: str, handler: HttpHandler) -> HttpHandler:
+            to(path, names, http.Route(handler, max_body))
+            return handler
+
+        return add
+
     def middleware(self, middleware_func: MiddlewareProtocol) -> MiddlewareProtocol:
         """Decorate a middleware: `async def check(session) -> bool`."""
         self.add_middleware(middleware_func)
@@ -242,6 +300,11 @@ class ServerApp:
         except SessionError:
             logger.debug("Session request for %s ended before it was answered", session.path)
             return
+        except ValueError as error:  # headers that middleware has added
+            logger.error("Session request for %s cannot be answered: %s", session.path, error)
+            core.reject(500, [])
+            session._answer(500)
+            return
         except BaseException:
             core.reject(500, [])  # cancelled in the middle of the decision
             raise
@@ -261,10 +324,20 @@ class ServerApp:
             handler = self._router.route_request(session=session)
             if isinstance(handler, RouteHandler) and handler.subprotocols is not None:
                 session._subprotocols = handler.subprotocols
+            if handler is None and (allowed := self._http_router.allowed(session.path.partition("?")[0])):
+                # draft-16 section 3.2: 405 for a resource without WebTransport; RFC 9110 15.5.6: with what it has.
+                session.add_response_headers({"allow": ", ".join(allowed)})
+                return None, 405
             return handler, 404
         except Exception:
             logger.exception("Deciding about a session request for %s failed", session.path)
             return None, 500
+
+    async def _handle_exchange(self, connection: WebTransportConnection, core: _core.Exchange) -> None:
+        """Answer a request of plain HTTP."""
+        status = await http.serve(core, self._http_router, self._router._knows)
+        if self._server.config.access_log:
+            logger.info('%s "%s %s" %d', _peer(connection), core.method, core.path, status)
 
     async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
         try:

@@ -51,17 +51,26 @@ class RequestRouter:
 
         A pattern sets `session.path_params` to its groups.
         """
-        full = session.path
+        handler, groups = self._find(session.path)
+        if groups is not None:
+            session.path_params = groups
+        return handler
+
+    def _knows(self, path: str) -> bool:
+        """Tell whether a session request for this path would find a handler."""
+        return self._find(path)[0] is not None
+
+    def _find(self, full: str) -> tuple[SessionHandler | None, tuple[Any, ...] | None]:
+        """Return the handler of a path, and the groups of its pattern if it is one."""
         bare = full.partition("?")[0]
         for path in (full, bare):
             if path in self._routes:
-                return self._routes[path]
+                return self._routes[path], None
         for pattern, handler in self._patterns:
             match = pattern.match(full) or pattern.match(bare)
             if match is not None:
-                session.path_params = match.groups()
-                return handler
-        return self._default
+                return handler, match.groups()
+        return self._default, None
 
     def add_route(self, path: str, handler: SessionHandler) -> None:
         """Serve exactly this path; a second handler for it replaces the first."""

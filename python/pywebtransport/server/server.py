@@ -25,6 +25,7 @@ from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import ConnectionError, ServerError, WebTransportError
 from pywebtransport.manager.connection import ConnectionManager
 from pywebtransport.manager.session import SessionManager
+from pywebtransport.server import http
 from pywebtransport.types import Address, ConnectionState, EventType, SessionId, SessionState
 from pywebtransport.utils import get_logger, get_timestamp
 
@@ -33,6 +34,7 @@ __all__: list[str] = ["ServerDiagnostics", "ServerStats", "WebTransportServer"]
 logger = get_logger(__name__)
 
 RequestHandler = Callable[[WebTransportConnection, SessionId, _core.Session], Coroutine[Any, Any, None]]
+ExchangeHandler = Callable[[WebTransportConnection, _core.Exchange], Coroutine[Any, Any, None]]
 
 
 @dataclass(kw_only=True)
@@ -70,6 +72,10 @@ class ServerDiagnostics:
         handshakes_timed_out: handshakes that were not over after `ServerConfig.handshake_timeout`.
         retries_sent: clients that had to show their address first because of `ServerConfig.retry_threshold`. Most of
             them are connections a moment later; those of a flood with spoofed addresses never are.
+        http_requests: requests of plain HTTP.
+        requests_rejected: requests that the core refused by itself: surplus ones, those of foreign origins (also in
+            `origins_refused`), those that came while the server winds down.
+        requests_timed_out: requests whose client was slower than `ServerConfig.http_timeout`.
     """
 
     stats: ServerStats
@@ -85,6 +91,9 @@ class ServerDiagnostics:
     handshakes_refused: int = 0
     handshakes_timed_out: int = 0
     retries_sent: int = 0
+    http_requests: int = 0
+    requests_rejected: int = 0
+    requests_timed_out: int = 0
 
     @property
     def issues(self) -> list[str]:
@@ -115,8 +124,9 @@ class WebTransportServer(EventEmitter):
     """Listens for WebTransport connections; use it as `async with`. `ServerApp` adds routes and middleware.
 
     Events: CONNECTION_ESTABLISHED `{connection_id, connection}`; SESSION_REQUEST with the fields of
-    `WebTransportSessionInfo` and `connection`. The event history keeps `connection` as long as it lives. Without a ServerApp, a listener of SESSION_REQUEST decides through
-    `connection.protocol_handler`; without a listener every request is answered with 404.
+    `WebTransportSessionInfo` and `connection`. The event history keeps `connection` as long as it lives. Without a
+    ServerApp, a listener of SESSION_REQUEST decides through `connection.protocol_handler`; without a listener every
+    request is answered with 404, and so is plain HTTP.
     """
 
     def __init__(self, config: ServerConfig | None = None) -> None:
@@ -153,6 +163,7 @@ class WebTransportServer(EventEmitter):
         self._accepting: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
         self._request_handler: RequestHandler | None = None
+        self._exchange_handler: ExchangeHandler | None = None
         self._stopped: asyncio.Event | None = None
 
     async def __aenter__(self) -> Self:
@@ -262,10 +273,10 @@ class WebTransportServer(EventEmitter):
     async def close(self, drain: float | None = None) -> None:
         """Close all connections and release the port. Does nothing unless the server listens.
 
-        With `drain` the sessions get time to end first. From then on new connections and session requests are refused;
-        each connection gets GOAWAY and each session WT_DRAIN_SESSION, so clients and the handlers here see
-        SESSION_DRAINING. When all sessions have ended, or the time is up, the server closes. A call of `close()`
-        meanwhile ends the wait. RFC 9114 section 5.2.
+        With `drain` the sessions get time to end first, and plain HTTP to be answered. From then on new connections and
+        requests are refused; each connection gets GOAWAY and each session WT_DRAIN_SESSION, so clients and the handlers
+        here see SESSION_DRAINING. When all sessions have ended, or the time is up, the server closes. A call of
+        `close()` meanwhile ends the wait. RFC 9114 section 5.2.
 
         Waits until the close packets were handed to the socket. Cancelling it while it drains leaves the server
         draining: call it again.
@@ -338,6 +349,8 @@ class WebTransportServer(EventEmitter):
             try:
                 if isinstance(arrived, _core.Connection):
                     await self._on_connection(arrived)
+                elif isinstance(arrived, _core.Exchange):
+                    self._on_exchange(arrived)
                 else:
                     await self._on_request(arrived)
             except Exception:
@@ -373,6 +386,16 @@ class WebTransportServer(EventEmitter):
         elif not heard:
             core.reject(404, [])
             connection._forget_session(session_id)
+
+    def _on_exchange(self, core: _core.Exchange) -> None:
+        connection = self._by_core.get(core.connection)
+        if connection is None:
+            # Refused above, or closed meanwhile: there is nobody to answer.
+            return
+        if self._exchange_handler is not None:
+            self._start(self._exchange_handler(connection, core))
+        else:
+            http.not_found(core)
 
     def _announce(self, connection: WebTransportConnection, session_id: SessionId) -> bool:
         """Emit SESSION_REQUEST to whoever listens: handler, connection, server. Tell whether anybody does."""
@@ -432,4 +455,7 @@ _CORE_COUNTS = (
     "handshakes_refused",
     "handshakes_timed_out",
     "retries_sent",
+    "http_requests",
+    "requests_rejected",
+    "requests_timed_out",
 )

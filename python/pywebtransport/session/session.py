@@ -300,7 +300,8 @@ class WebTransportSession(EventEmitter):
                 Negotiation").
 
         Raises:
-            ValueError: the subprotocol was not offered, or a header is not valid.
+            ValueError: the subprotocol was not offered, a header is not valid, or the headers are larger than the
+                client takes (SETTINGS_MAX_FIELD_SECTION_SIZE); the request is not answered then.
             SessionError: the request was answered before, or its client has gone.
         """
         core = self._started()
@@ -318,7 +319,8 @@ class WebTransportSession(EventEmitter):
 
         Args:
             status: HTTP status, 300 to 599. Clients do not follow redirections by themselves.
-            headers: for the response, besides those of `add_response_headers`.
+            headers: for the response, besides those of `add_response_headers`. All are left out when they are larger
+                than the client takes: the status matters most.
 
         Raises:
             ValueError: the status or a header is not valid.

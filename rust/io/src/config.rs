@@ -40,9 +40,13 @@ const INITIAL_RTT: Duration = Duration::from_millis(100);
 /// Unidirectional streams that HTTP/3 itself needs from the peer: control, QPACK encoder, QPACK decoder (RFC 9114 6.2).
 const HTTP3_UNI_STREAMS: u64 = 3;
 
-/// CONNECT requests that QUIC lets a client open beyond the sessions it has: the next session, requests that wait for an
-/// answer, sessions that have ended and wait for the client's FIN. Each costs quinn an entry, so it is not `max_sessions`.
-pub(crate) const SPARE_REQUESTS: u64 = 16;
+/// Requests that QUIC lets a client open beyond the sessions it has: the next sessions, and plain HTTP. RFC 9114
+/// section 6.1 wants at least 100. Each costs quinn an entry, so it is not `max_sessions`.
+const SPARE_REQUESTS: u64 = 100;
+
+/// Sessions of a connection that have ended and wait for the client's FIN, a second at most. A client that never sends it
+/// cannot have more of them: each holds a stream, and with flow control raises QUIC's limits.
+pub(crate) const LINGERING_SESSIONS: u64 = 16;
 
 /// What the CONNECT streams of a connection may hold unread besides the sessions' data: capsules and header sections.
 const CONNECT_WINDOW: u64 = 256 << 10;
@@ -82,6 +86,15 @@ pub const INCOMING_BUFFERS: u64 = 2 << 20;
 /// does not know them any more, and sends less than 1.5 MB/s to whoever throws garbage at it (a reset is smaller than the
 /// packet that it answers, RFC 9000 section 10.3.3).
 pub const RESET_INTERVAL: Duration = Duration::from_millis(1);
+
+/// Requests of plain HTTP in progress, per connection: more than the 114 streams that a client may open by default, so
+/// that none is refused that QUIC has let in, and more than the 100 of RFC 9114 section 6.1.
+pub const MAX_EXCHANGES: usize = 128;
+
+/// Requests of plain HTTP in progress, per server: half the queue, so that session requests find room beside a flood.
+/// Each may hold a header section and the content that its handler lets in: 512 x (64 KiB + 64 KiB) = 64 MiB by
+/// default.
+pub const MAX_SERVER_EXCHANGES: usize = MAX_PENDING_REQUESTS / 2;
 
 /// Head start of a connection attempt before the next address is tried too (RFC 8305 section 5).
 pub const CONNECTION_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
@@ -208,6 +221,9 @@ pub struct ServerConfig {
     pub stateless_reset_key: Option<ResetKey>,
     /// Whether clients may change their address.
     pub allow_migration: bool,
+    /// How long a client may take for each part of a request: its SETTINGS, a header section, the content of a plain
+    /// request, and each piece of the response to one.
+    pub request_timeout: Duration,
 }
 
 /// Limits of a QUIC connection that carries sessions with flow control.

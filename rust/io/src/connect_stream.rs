@@ -61,14 +61,15 @@ struct Task {
     reading: bool,
     phase: Phase,
     finished: bool,
+    heard: Option<SessionEvent>,
 }
 
-/// Run a session until its CONNECT stream is done. `first` is what was read of it already.
+/// Run a session until its CONNECT stream is done. `heard` is what the machine has said already.
 pub(crate) async fn run(
     session: Arc<Session>,
     machine: wt_proto::session::Session,
     stream: ConnectStream,
-    first: Bytes,
+    heard: Option<SessionEvent>,
 ) {
     let connection = session.connection().clone();
     let mut task = Task {
@@ -81,10 +82,11 @@ pub(crate) async fn run(
         reading: true,
         phase: Phase::Running,
         finished: false,
+        heard,
     };
     // MAX_DATA and CLOSE must not starve behind bulk streams (protocol.md 9.3).
     task.stream.send.set_priority(i32::MAX);
-    if let Err(error) = task.run(first).await {
+    if let Err(error) = task.run().await {
         connection.fail(&error);
     }
 }
@@ -111,8 +113,7 @@ fn connection_lost(end: &ConnectionEnd) -> CloseInfo {
 
 impl Task {
     // What happens seldom is boxed: this future lives as long as its session and is as large as its largest part.
-    async fn run(&mut self, first: Bytes) -> Result<(), ConnectionError> {
-        self.machine.handle_data(first)?;
+    async fn run(&mut self) -> Result<(), ConnectionError> {
         let mut stopped: Pin<Box<dyn Future<Output = Stopped> + Send>> = Box::pin(self.stream.send.stopped());
         let mut has_read = false;
         loop {
@@ -343,7 +344,7 @@ impl Task {
     async fn handle_events(&mut self) {
         let mut datagrams = Vec::new();
         loop {
-            let event = self.machine.poll_event();
+            let event = self.heard.take().or_else(|| self.machine.poll_event());
             let session = &self.session;
             if let Some(SessionEvent::Datagram(payload)) = event {
                 datagrams.push(payload);
@@ -359,12 +360,14 @@ impl Task {
                     Err(Refusal::Status(status)) => self.machine.reject(status, Vec::new()),
                     Err(Refusal::Abort(code, reason)) => self.machine.abort(code, reason),
                 },
-                SessionEvent::PlainRequest { protocol, .. } => {
-                    session.connection().count_plain_request();
+                SessionEvent::Foreign { protocol } => {
+                    session.connection().count_refused_request();
                     // RFC 9220 section 3: an unknown :protocol SHOULD get 501.
                     self.machine
                         .reject(if protocol.is_some() { 501 } else { 404 }, Vec::new());
                 }
+                // Taken before it comes here: see `connection/requests.rs`.
+                SessionEvent::Plain(_) => {}
                 SessionEvent::Established(response) => session.set_established(response.headers),
                 SessionEvent::Refused(response) => session.set_response(response.headers),
                 SessionEvent::Draining => session.set_draining(),

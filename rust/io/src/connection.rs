@@ -39,7 +39,8 @@ use crate::{
         ring::{WaitPoint, WaitQueue, wait_point},
     },
     config::{
-        CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, MAX_FIELD_SECTION_SIZE, QuicLimits, SPARE_REQUESTS, canonical,
+        CLOSE_LINGER, CommonConfig, DATAGRAM_QUEUE_BYTES, LINGERING_SESSIONS, MAX_FIELD_SECTION_SIZE, QuicLimits,
+        canonical,
     },
     connect_stream::{self, ConnectStream},
     driver::{Driver, poll_once, select},
@@ -53,8 +54,11 @@ use crate::{
 };
 
 mod control_stream;
+mod requests;
 
 use control_stream::NO_GOAWAY;
+use requests::Exchanges;
+pub(crate) use requests::Refusal;
 
 /// Ended sessions whose late streams and datagrams are turned away at once.
 const REMEMBERED_SESSIONS: usize = 64;
@@ -64,15 +68,6 @@ const SESSIONS_WITHOUT_FLOW_CONTROL: u64 = 1;
 
 /// Datagrams routed before other tasks get their turn.
 pub(crate) const DATAGRAM_BATCH: usize = 256;
-
-/// Why a session request is not given to the application.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// Answer with this status.
-    Status(u16),
-    /// Reset the CONNECT stream with this code.
-    Abort(Code, &'static str),
-}
 
 /// Where a connection lives: its driver, its event loop, its socket.
 #[derive(Debug, Clone)]
@@ -100,6 +95,7 @@ pub struct Connection {
     /// Opens with the peer's SETTINGS.
     ready: Gate,
     registry: Mutex<Registry<Arc<Session>, Arrived>>,
+    exchanges: Exchanges,
     pub(crate) peer_streams: Mutex<PeerStreams>,
     goaway: Mutex<LocalGoaway>,
     /// For the control stream, once `goaway_due` is open.
@@ -168,6 +164,7 @@ impl Connection {
             negotiated: OnceLock::new(),
             ready: Gate::default(),
             registry: Mutex::new(registry),
+            exchanges: Exchanges::default(),
             peer_streams: Mutex::new(PeerStreams::new(role)),
             goaway: Mutex::new(LocalGoaway::new(role)),
             goaway_frame: Mutex::default(),
@@ -288,7 +285,7 @@ impl Connection {
     /// at most: a peer that never sends it must not have any number of them.
     fn has_room_for_session(&self) -> bool {
         let (live, all) = (self.session_count(), self.registry.lock().len());
-        (live as u64) < self.session_limit() && ((all - live.min(all)) as u64) < SPARE_REQUESTS
+        (live as u64) < self.session_limit() && ((all - live.min(all)) as u64) < LINGERING_SESSIONS
     }
 
     /// How the connection ended; None while it lives.
@@ -300,9 +297,10 @@ impl Connection {
         self.end.get()
     }
 
-    /// Whether the CONNECT stream of any session is not done, answered or not.
-    pub(crate) fn has_sessions(&self) -> bool {
-        !self.registry.lock().is_empty()
+    /// Whether the stream of any request is not done, answered or not.
+    pub(crate) fn has_requests(&self) -> bool {
+        let registry = self.registry.lock();
+        !registry.is_empty() || registry.exchanges() > 0
     }
 
     /// Ring this token when the SETTINGS or a GOAWAY arrive, and when the connection ends.
@@ -349,6 +347,12 @@ impl Connection {
         if !self.can_request_session() {
             return Err(OpenError::TooManySessions);
         }
+        let request = ConnectRequest::new(dialect, authority, path, headers);
+        // RFC 9114 section 4.2.2: what the peer will not take SHOULD NOT be sent.
+        let (size, limit) = (request.section_size(), self.peer_field_limit());
+        if size > limit {
+            return Err(OpenError::HeadersTooLarge { size, limit });
+        }
         let (send, recv) = match wt_quic::try_open_bi(&self.quic, Code::H3_REQUEST_CANCELLED.0) {
             Some(Ok(halves)) => halves,
             // The server's QUIC limit leaves no room for a request.
@@ -356,7 +360,6 @@ impl Connection {
             Some(Err(_)) => return Err(OpenError::SessionClosed(None)),
         };
         let id = send.id();
-        let request = ConnectRequest::new(dialect, authority, path, headers);
         let machine = wt_proto::session::Session::client(id, &request, MAX_FIELD_SECTION_SIZE);
         let machine = self.flow_controlled(machine);
         let session = Session::new(id, self.clone());
@@ -367,7 +370,7 @@ impl Connection {
             session.clone(),
             machine,
             ConnectStream { send, recv },
-            Bytes::new(),
+            None,
         ));
         Ok(session)
     }
@@ -384,10 +387,10 @@ impl Connection {
         self.quic.close(code, reason.as_bytes());
     }
 
-    /// The application is done with a session: close the connection if no other lives on it. A server gives the peer time
-    /// to read the session's close first.
+    /// The application is done with a session: close the connection if no other lives on it, and no plain request. A
+    /// server gives the peer time to read the session's close first.
     pub fn release(self: &Arc<Self>) {
-        if self.session_count() > 0 {
+        if self.is_in_use() {
             return;
         }
         match self.role {
@@ -396,7 +399,7 @@ impl Connection {
                 let connection = self.clone();
                 self.driver.spawn(async move {
                     let _ = select(connection.lost(), connection.driver.sleep(CLOSE_LINGER)).await;
-                    if connection.session_count() == 0 && connection.end().is_none() {
+                    if !connection.is_in_use() && connection.end().is_none() {
                         connection.close(Code::H3_NO_ERROR.0, "");
                     }
                 });
@@ -495,6 +498,7 @@ impl Connection {
                     current = Some(session);
                 }
                 DatagramRoute::Buffered => buffered = true,
+                DatagramRoute::Meaningless(id) => self.refuse_datagram(id),
                 // The registry counts.
                 DatagramRoute::Dropped => {}
             }
@@ -519,83 +523,6 @@ impl Connection {
             // An error here is found by the reader too, with the next datagram.
             let _ = self.route_datagrams(&mut batch);
             yield_now().await;
-        }
-    }
-
-    /// A request stream of the peer (server), whose first bytes are `first`.
-    pub(crate) async fn serve_request(self: Arc<Self>, stream: ConnectStream, first: Bytes) {
-        // Draft-16 section 3.1: a server MUST NOT process a request before the client's SETTINGS.
-        let _ = select(self.ready.passed(), self.ended.passed()).await;
-        let id = stream.recv.id();
-        if !self.goaway.lock().admit_request(id) {
-            return self.refuse_request(stream);
-        }
-        let machine = self.flow_controlled(wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE));
-        connect_stream::run(Session::new(id, self), machine, stream, first).await;
-    }
-
-    /// A request that comes after this side's GOAWAY, whatever it asks for.
-    fn refuse_request(&self, stream: ConnectStream) {
-        let ConnectStream { mut send, mut recv } = stream;
-        send.reset(Code::H3_REQUEST_REJECTED.0);
-        recv.stop(Code::H3_REQUEST_REJECTED.0);
-        self.count_plain_request();
-    }
-
-    fn flow_controlled(&self, machine: wt_proto::session::Session) -> wt_proto::session::Session {
-        if self.has_flow_control() {
-            machine.with_flow_control()
-        } else {
-            machine
-        }
-    }
-
-    /// A valid WebTransport request arrived (server).
-    pub(crate) fn deliver_request(&self, session: &Arc<Session>, request: ConnectRequest) -> Result<(), Refusal> {
-        let Some(server) = &self.server else {
-            return Err(Refusal::Status(501));
-        };
-        // Draft-16 section 3.1: without the required settings all sessions are malformed.
-        let refusal = match self.dialect() {
-            None => Some(Refusal::Abort(
-                Code::H3_MESSAGE_ERROR,
-                "the client's SETTINGS do not allow WebTransport",
-            )),
-            Some(dialect) if !request.agrees_with(dialect) => Some(Refusal::Status(400)),
-            // Draft-16 section 3.4: surplus sessions MUST be reset with H3_REQUEST_REJECTED.
-            Some(_) if !self.has_room_for_session() => Some(Refusal::Abort(
-                Code::H3_REQUEST_REJECTED,
-                "this connection carries its number of sessions already",
-            )),
-            // Its stream began before this side's GOAWAY, its headers ended behind it.
-            Some(_) if self.goaway_due.is_open() => Some(Refusal::Abort(
-                Code::H3_REQUEST_REJECTED,
-                "this server takes no new sessions: it is going away",
-            )),
-            // Draft-16 section 3.2: an Origin that is not allowed SHOULD get 403.
-            Some(_) if !server.origins.allows(&request) => {
-                tracing::debug!(
-                    origin = request.origin(),
-                    authority = request.authority,
-                    "refusing an origin"
-                );
-                server.stats.origins_refused.add(1);
-                Some(Refusal::Status(403))
-            }
-            Some(_) => None,
-        };
-        if let Some(refusal) = refusal {
-            server.stats.requests_rejected.add(1);
-            return Err(refusal);
-        }
-        session.set_request(request);
-        self.adopt(session);
-        server.push_request(session.clone()).map_err(|()| Refusal::Status(503))
-    }
-
-    pub(crate) fn count_plain_request(&self) {
-        if let Some(server) = &self.server {
-            server.stats.requests_rejected.add(1);
         }
     }
 
@@ -642,7 +569,7 @@ impl Connection {
             .into_iter()
             .for_each(|arrived| reject(arrived, Code::WT_SESSION_GONE));
         if let Some(server) = &self.server {
-            server.count_ended_session();
+            server.count_ended_request();
         }
         self.changed();
     }

@@ -186,6 +186,30 @@ pub enum OpenError {
     /// Either side winds the connection down (GOAWAY): new sessions need a new connection.
     #[error("the connection is winding down")]
     GoingAway,
+    /// The server announced that it takes no header sections of this size (RFC 9114 section 4.2.2).
+    #[error("the headers of the request count {size} bytes, the server takes at most {limit}")]
+    HeadersTooLarge {
+        /// Counted with 32 bytes per field.
+        size: u64,
+        /// What the server announced.
+        limit: u64,
+    },
+}
+
+/// Why a request was not answered as the application wanted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// The request is gone, or was answered before.
+    #[error("the request is gone, or was answered before")]
+    Gone,
+    /// The client announced that it takes no header sections of this size (RFC 9114 section 4.2.2).
+    #[error("the headers of the answer count {size} bytes, the client takes at most {limit}")]
+    HeadersTooLarge {
+        /// Counted with 32 bytes per field.
+        size: u64,
+        /// What the client announced.
+        limit: u64,
+    },
 }
 
 /// Why there is no keying material.

@@ -4,9 +4,9 @@
 //! `Session` owns its queues and knows its streams; a stream half belongs to the application and its pump. Handles are
 //! `Arc`s; what is over leaves every map.
 //!
-//! Which task runs what: see `connection` (per connection), `connect_stream` (per session), `send_stream`,
-//! `recv_stream` and `datagram` (pumps). All are spawned through a [`driver::Driver`], on the I/O thread or on the event
-//! loop's own thread, and none of them ever waits for the application.
+//! Which task runs what: see `connection` (per connection), `connect_stream` (per session), `http` (per plain request),
+//! `send_stream`, `recv_stream` and `datagram` (pumps). All are spawned through a [`driver::Driver`], on the I/O thread
+//! or on the event loop's own thread, and none of them ever waits for the application.
 //!
 //! Order of shutdown: streams flush, CLOSE and FIN go out, the peer's FIN comes, streams are reset and stopped, the session
 //! leaves its connection; the connection closes; the endpoint releases its port; the driver stops.
@@ -23,6 +23,7 @@ pub mod endpoint;
 pub mod error;
 pub mod flow_control;
 mod gate;
+pub mod http;
 mod incoming;
 pub mod opening;
 pub mod recv_stream;

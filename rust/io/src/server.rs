@@ -29,6 +29,7 @@ use crate::{
     endpoint,
     error::{ListenError, TlsConfigError},
     gate::Gate,
+    http::Exchange,
     session::Session,
     socket::ReleasableSocket,
     stateless_reset,
@@ -49,6 +50,8 @@ pub enum Accepted {
     Connection(Arc<Connection>),
     /// A session request that waits for an answer.
     Request(Arc<Session>),
+    /// A request of plain HTTP that waits for an answer.
+    Exchange(Arc<Exchange>),
 }
 
 /// A bound server.
@@ -73,11 +76,14 @@ pub struct ServerShared {
     active: AtomicUsize,
     /// No new connections and sessions; it closes when those it has are done.
     draining: AtomicBool,
-    session_ended: Notify,
+    request_ended: Notify,
+    /// Requests of plain HTTP.
+    pub(crate) exchanges: AtomicUsize,
     closed: AtomicBool,
     /// Opens when the port is released.
     released: Gate,
     pub(crate) origins: OriginPolicy,
+    pub(crate) request_timeout: Duration,
     /// Counters.
     pub stats: ServerStats,
 }
@@ -131,10 +137,12 @@ impl Server {
                 pending: AtomicUsize::new(0),
                 active: AtomicUsize::new(0),
                 draining: AtomicBool::new(false),
-                session_ended: Notify::new(),
+                request_ended: Notify::new(),
+                exchanges: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 released: Gate::default(),
                 origins: config.allowed_origins.clone(),
+                request_timeout: config.request_timeout,
                 stats: ServerStats::default(),
             });
             driver.spawn(accept(
@@ -251,15 +259,15 @@ impl Drop for Server {
 pub struct Closed;
 
 impl ServerShared {
-    /// A session request; an error when too many wait.
-    pub(crate) fn push_request(&self, session: Arc<Session>) -> Result<(), ()> {
+    /// A request of either kind; an error when too many wait.
+    pub(crate) fn push_request(&self, request: Accepted) -> Result<(), ()> {
         {
             let mut queue = self.queue.lock();
             if queue.len() >= MAX_PENDING_REQUESTS || self.closed.load(Acquire) {
                 self.stats.requests_rejected.add(1);
                 return Err(());
             }
-            queue.push_back(Accepted::Request(session));
+            queue.push_back(request);
         }
         self.acceptable.notify_one(&self.port);
         Ok(())

@@ -20,9 +20,10 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use wt_proto::{
+    dialect::Dialect,
     error::StreamError,
     exporter,
-    headers::{ConnectRequest, HeaderList},
+    headers::{self, ConnectRequest, HeaderList, Response},
     session::{CloseCause, CloseInfo, Initiator},
     subprotocol,
 };
@@ -35,7 +36,7 @@ use crate::{
     config::{CommonConfig, SESSION_SEND_BUDGET},
     connection::Connection,
     datagram::{self, Datagrams},
-    error::{ExportError, StreamEnd},
+    error::{AnswerError, ExportError, StreamEnd},
     flow_control::{Credits, FlowControl},
     gate::Gate,
     stats::SessionStats,
@@ -278,29 +279,28 @@ impl Session {
         )
     }
 
-    /// Server: answer 200. False when the request is gone or answered.
+    /// Server: answer 200. False when that cannot be.
     pub fn accept(&self, headers: HeaderList) -> bool {
-        self.accept_with(headers, &[])
+        self.accept_with(headers, &[]).is_ok()
     }
 
     /// Server: answer 200 with the first of these subprotocols that the client offers, if there is one.
-    pub fn accept_with(&self, mut headers: HeaderList, subprotocols: &[String]) -> bool {
-        if self
-            .state
+    pub fn accept_with(&self, mut headers: HeaderList, subprotocols: &[String]) -> Result<(), AnswerError> {
+        let request = self.request();
+        let chosen = request.and_then(|request| subprotocol::choose(&request.headers, subprotocols));
+        subprotocol::answer(&mut headers, chosen.as_deref());
+        let (size, limit) = (self.acceptance_size(&headers), self.connection.peer_field_limit());
+        if size > limit {
+            return Err(AnswerError::HeadersTooLarge { size, limit });
+        }
+        self.state
             .compare_exchange(
                 SessionState::Connecting as u8,
                 SessionState::Connected as u8,
                 AcqRel,
                 Acquire,
             )
-            .is_err()
-        {
-            return false;
-        }
-        let chosen = self
-            .request()
-            .and_then(|request| subprotocol::choose(&request.headers, subprotocols));
-        subprotocol::answer(&mut headers, chosen.as_deref());
+            .map_err(|_| AnswerError::Gone)?;
         self.set_response(headers.clone());
         self.stats.ready_at.set_once();
         self.command(Command::Accept(headers));
@@ -309,10 +309,21 @@ impl Session {
             // The request came before this side's GOAWAY, the answer after it.
             self.drain();
         }
-        true
+        Ok(())
     }
 
-    /// Server: answer with a status outside 2xx.
+    /// The size of a 200 with these headers, and with the one that the state machine adds for draft-02.
+    fn acceptance_size(&self, headers: &HeaderList) -> u64 {
+        let mut headers = headers.clone();
+        let in_request = self.request().is_some_and(ConnectRequest::has_draft02_header);
+        if in_request || self.connection.dialect().is_some_and(Dialect::has_draft02_header) {
+            headers::acknowledge_draft02(&mut headers);
+        }
+        Response::new(200, headers).section_size()
+    }
+
+    /// Server: answer with a status outside 2xx. Headers beyond what the client takes are left out, all of them: a
+    /// refusal is for the most part its status.
     pub fn reject(&self, status: u16, headers: HeaderList) {
         self.command(Command::Reject(status, headers));
     }

@@ -139,4 +139,9 @@ pub struct ServerStats {
     pub requests_rejected: Counter,
     /// The session requests among them that were refused for their origin.
     pub origins_refused: Counter,
+    /// Requests of plain HTTP that were given to the application.
+    pub http_requests: Counter,
+    /// Requests that were given up because their peer was too slow: with the header section, the content, or in taking
+    /// the response.
+    pub requests_timed_out: Counter,
 }

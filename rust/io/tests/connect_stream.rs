@@ -24,7 +24,6 @@ both_drivers!(
     a_fin_is_a_close_without_a_code,
     a_reset_of_the_connect_stream_ends_the_session,
     capsules_of_a_foreign_client_are_understood,
-    a_plain_request_is_not_found,
     early_streams_and_datagrams_find_their_session,
     early_arrivals_expire,
     too_many_early_streams_are_turned_away,
@@ -79,22 +78,6 @@ async fn capsules_of_a_foreign_client_are_understood(net: Net) {
     send.write_all(&framed).await.expect("written");
     send.finish().expect("not finished before");
     assert_eq!(server.closed().await, closed(7, "bye", Initiator::Peer));
-    foreign.finish(server).await;
-}
-
-async fn a_plain_request_is_not_found(net: Net) {
-    let foreign = Foreign::connect(&net).await;
-    let (mut send, mut recv) = foreign.connection.quic().open_bi().await.expect("open");
-    // HEADERS: GET https /, authority "a" (RFC 9204 appendix A: 17, 23, 1, 0).
-    let get = [0x01, 0x08, 0x00, 0x00, 0xd1, 0xd7, 0xc1, 0x50, 0x01, b'a'];
-    send.write_all(&get).await.expect("written");
-    send.finish().expect("not finished before");
-    let answer = recv.read_to_end(1000).await.expect("an answer");
-    // :status 404 is entry 27 of the static table.
-    assert!(answer.contains(&(0xc0 | 27)), "{answer:02x?}");
-    assert_eq!(foreign.listener.server.stats().requests_rejected.get(), 1);
-    // The connection serves WebTransport all the same.
-    let (_send, _recv, server) = foreign.session("/").await;
     foreign.finish(server).await;
 }
 

@@ -161,6 +161,12 @@ pub fn data_frame(payload: &[u8], out: &mut BytesMut) {
     encode(kind::DATA, payload, out);
 }
 
+/// Appends the header of a DATA frame; its payload follows.
+pub(crate) fn data_header(length: u64, out: &mut BytesMut) {
+    varint::encode(kind::DATA, out);
+    varint::encode(length, out);
+}
+
 /// Appends a GOAWAY frame.
 pub(crate) fn goaway_frame(id: u64, out: &mut BytesMut) {
     let mut payload = BytesMut::new();

@@ -1,4 +1,4 @@
-//! The extended CONNECT request and its response (RFC 9114 section 4, RFC 8441, RFC 9220, §3.2).
+//! Requests and responses: their header sections (RFC 9114 section 4, RFC 8441, RFC 9220, §3.2).
 //!
 //! What passes `decode` is valid: a half-validated message never reaches the application. Every fault of a message is
 //! H3_MESSAGE_ERROR on its stream (RFC 9114 4.1.2); only a section that cannot be decoded ends the connection.
@@ -28,18 +28,31 @@ pub struct ConnectRequest {
     pub headers: HeaderList,
 }
 
+/// A valid request of plain HTTP: any method but CONNECT.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainRequest {
+    /// `:method`.
+    pub method: String,
+    /// `:authority`, or Host in its place; empty for a scheme that has none.
+    pub authority: String,
+    /// Path and query; `*` for an OPTIONS that is about the whole server.
+    pub path: String,
+    /// The bytes of content that are announced.
+    pub content_length: Option<u64>,
+    /// All other fields, Content-Length too.
+    pub headers: HeaderList,
+}
+
 /// A valid request of any kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
     /// Extended CONNECT with a WebTransport token.
     WebTransport(ConnectRequest),
-    /// Anything else, with as much as is needed to answer it.
-    Other {
-        /// `:method`.
-        method: String,
-        /// `:path`; empty for a plain CONNECT.
-        path: String,
-        /// `:protocol` of an extended CONNECT for something else.
+    /// No CONNECT at all.
+    Plain(PlainRequest),
+    /// A CONNECT for something else.
+    Connect {
+        /// `:protocol` of an extended CONNECT.
         protocol: Option<String>,
     },
 }
@@ -84,6 +97,13 @@ impl ConnectRequest {
         encode(&pseudo, &self.headers, true, out);
     }
 
+    /// The size of its field section as RFC 9114 4.2.2 counts it.
+    pub fn section_size(&self) -> u64 {
+        let names = ":method:scheme:authority:path:protocol".len();
+        let values = "CONNECThttps".len() + self.authority.len() + self.path.len() + self.protocol.len();
+        5 * FIELD_OVERHEAD + (names + values) as u64 + section_size(&self.headers)
+    }
+
     /// The Origin header.
     pub fn origin(&self) -> Option<&str> {
         find(&self.headers, "origin")
@@ -126,6 +146,17 @@ impl Response {
         encode(&[(":status", status.as_str())], &self.headers, opens_capsules, out);
     }
 
+    /// Appends the HEADERS frame of a response of plain HTTP, which may describe its content whatever its status.
+    pub(crate) fn encode_plain_frame(&self, out: &mut BytesMut) {
+        let status = self.status.to_string();
+        encode(&[(":status", status.as_str())], &self.headers, false, out);
+    }
+
+    /// The size of its field section as RFC 9114 4.2.2 counts it.
+    pub fn section_size(&self) -> u64 {
+        response_size(&self.headers)
+    }
+
     /// Decodes and validates a field section of at most `max_size` bytes, counted with 32 per field.
     ///
     /// # Errors
@@ -161,6 +192,37 @@ pub fn check_fields(headers: &HeaderList) -> Result<(), &'static str> {
         }
         check_field(name.as_bytes(), value.as_bytes())
     })
+}
+
+/// Checks the trailers of a message. What they say is of no use to anybody here.
+///
+/// # Errors
+///
+/// As [`Request::decode`]; RFC 9114 4.3: pseudo-headers MUST NOT appear in trailers.
+pub(crate) fn check_trailers(section: &[u8], max_size: u64) -> Result<(), Error> {
+    for (name, value) in field_section::decode(section, max_size)? {
+        if name.first() == Some(&b':') {
+            return Err(malformed("pseudo-header in trailers").into());
+        }
+        check_field(&name, &value).map_err(malformed)?;
+    }
+    Ok(())
+}
+
+/// Adds to the headers of a 2xx what a client of draft-02 waits for.
+pub fn acknowledge_draft02(headers: &mut HeaderList) {
+    set_default(headers, DRAFT02_RESPONSE, DRAFT02_RESPONSE_VALUE);
+}
+
+/// The size of a response with these headers.
+pub(crate) fn response_size(headers: &HeaderList) -> u64 {
+    FIELD_OVERHEAD + ":status200".len() as u64 + section_size(headers)
+}
+
+/// The size of fields as RFC 9114 4.2.2 counts it: name, value and 32 for each.
+fn section_size(headers: &HeaderList) -> u64 {
+    let size = |(name, value): &(String, String)| FIELD_OVERHEAD + (name.len() + value.len()) as u64;
+    headers.iter().map(size).sum()
 }
 
 /// Adds a field unless the application set it.
@@ -273,11 +335,7 @@ impl Pseudo {
             if self.scheme.is_some() || self.path.is_some() || self.authority.is_none() {
                 return Err(malformed("CONNECT with the wrong pseudo-headers"));
             }
-            return Ok(Request::Other {
-                method,
-                path: String::new(),
-                protocol: None,
-            });
+            return Ok(Request::Connect { protocol: None });
         }
         // RFC 8441 section 4: :protocol belongs to CONNECT.
         if method != "CONNECT" && self.protocol.is_some() {
@@ -290,18 +348,21 @@ impl Pseudo {
             return Err(malformed(":path is no path"));
         }
         let Some(protocol) = self.protocol else {
-            return Ok(Request::Other {
+            return Ok(Request::Plain(PlainRequest {
                 method,
+                authority: self
+                    .authority
+                    .or_else(|| find(&headers, "host").map(str::to_owned))
+                    .unwrap_or_default(),
                 path,
-                protocol: None,
-            });
+                content_length: content_length(&headers)?,
+                headers,
+            }));
         };
         // RFC 8441: extended CONNECT MUST have an :authority.
         let authority = self.authority.ok_or(malformed("extended CONNECT without :authority"))?;
         if protocol != TOKEN && protocol != TOKEN_D15 {
-            return Ok(Request::Other {
-                method,
-                path,
+            return Ok(Request::Connect {
                 protocol: Some(protocol),
             });
         }
@@ -371,6 +432,19 @@ fn check_no_content(headers: &HeaderList) -> Result<(), StreamError> {
     Ok(())
 }
 
+/// RFC 9110 8.6: one number of decimal digits. A list of equal ones may be taken or refused; here it is malformed like
+/// all else. A number that no integer holds is larger than any limit, and so is the largest integer.
+fn content_length(headers: &HeaderList) -> Result<Option<u64>, StreamError> {
+    let mut values = values(headers, "content-length");
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_digit()) || values.next().is_some() {
+        return Err(malformed("Content-Length is not one number"));
+    }
+    Ok(Some(value.parse().unwrap_or(u64::MAX)))
+}
+
 /// Transfer-Encoding, the third of them, does not exist in HTTP/3.
 fn describes_content(name: &str) -> bool {
     matches!(name, "content-length" | "content-type")
@@ -429,6 +503,9 @@ fn malformed(reason: &'static str) -> StreamError {
         reason,
     }
 }
+
+/// RFC 9114 4.2.2: what each field counts besides its name and value.
+const FIELD_OVERHEAD: u64 = 32;
 
 /// The header of draft-02 requests.
 pub(crate) const DRAFT02_REQUEST: &str = "sec-webtransport-http3-draft02";

@@ -20,6 +20,7 @@
 //! | keying material of a session | [`exporter`] |
 //! | credit for streams and bytes of a session | [`flow_control`] |
 //! | one CONNECT stream as a state machine | [`session`] |
+//! | one request of plain HTTP and its response | [`http`] |
 //! | who may ask, and what for | [`origin`], [`subprotocol`] over [`structured_field`] |
 //! | the sessions of a connection, early streams and datagrams | [`registry`] |
 //!
@@ -38,6 +39,7 @@ pub mod flow_control;
 pub mod frame;
 pub mod goaway;
 pub mod headers;
+pub mod http;
 pub mod origin;
 pub mod registry;
 pub mod session;

@@ -3,7 +3,7 @@
 //! Streams and datagrams overtake the CONNECT stream they belong to. They are kept for a while, bounded by count, bytes
 //! and age; ids of sessions that ended are remembered, so that what comes late is turned away at once.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -55,6 +55,8 @@ pub enum DatagramRoute<S> {
     Buffered,
     /// Dropped and counted.
     Dropped,
+    /// For this request of plain HTTP, which gives it no meaning.
+    Meaningless(u64),
 }
 
 /// What the bounds did.
@@ -86,6 +88,8 @@ pub struct Registry<S, T> {
     role: Role,
     limits: Limits,
     sessions: BTreeMap<u64, S>,
+    /// Ids of requests of plain HTTP.
+    exchanges: BTreeSet<u64>,
     /// Ids of ended sessions, oldest first.
     ended: VecDeque<u64>,
     /// Early arrivals of all sessions, oldest first. Age is constant, so this is the order of deadlines too.
@@ -118,6 +122,7 @@ impl<S: Clone, T> Registry<S, T> {
                 ..limits
             },
             sessions: BTreeMap::new(),
+            exchanges: BTreeSet::new(),
             ended: VecDeque::new(),
             early: VecDeque::new(),
             early_per_session: HashMap::new(),
@@ -146,13 +151,26 @@ impl<S: Clone, T> Registry<S, T> {
         self.take_early(id)
     }
 
+    /// Adds a request of plain HTTP and hands out what has been waiting for a session of its id. The caller turns the
+    /// streams away, and ends the request if there are datagrams.
+    pub fn insert_exchange(&mut self, id: u64) -> Early<T> {
+        self.exchanges.insert(id);
+        self.take_early(id)
+    }
+
+    /// Takes a request of plain HTTP out and remembers its id as ended.
+    pub fn remove_exchange(&mut self, id: u64) {
+        self.exchanges.remove(&id);
+        self.remember(id);
+    }
+
     /// Routes a stream of the session `id`.
     pub fn stream(&mut self, id: u64, stream: T, now: Instant) -> StreamRoute<S, T> {
         if let Some(session) = self.sessions.get(&id) {
             return StreamRoute::Deliver(session.clone(), stream);
         }
-        // §4.6 leaves the code for late streams open; §6 has one that says why.
-        if self.ended.contains(&id) {
+        // §4.6 leaves the code for late streams open; §6 has one that says why. It fits what never was a session too.
+        if self.ended.contains(&id) || self.exchanges.contains(&id) {
             self.counters.streams_late += 1;
             return StreamRoute::Reject(stream, Code::WT_SESSION_GONE);
         }
@@ -171,6 +189,11 @@ impl<S: Clone, T> Registry<S, T> {
     pub fn datagram(&mut self, id: u64, payload: Bytes, now: Instant) -> DatagramRoute<S> {
         if let Some(session) = self.sessions.get(&id) {
             return DatagramRoute::Deliver(session.clone(), payload);
+        }
+        // RFC 9297 2: a datagram for a request that gives it no meaning MUST end that request.
+        if self.exchanges.contains(&id) {
+            self.counters.datagrams_dropped += 1;
+            return DatagramRoute::Meaningless(id);
         }
         if self.ended.contains(&id) {
             self.counters.datagrams_late += 1;
@@ -226,6 +249,11 @@ impl<S: Clone, T> Registry<S, T> {
     /// How many sessions there are.
     pub fn len(&self) -> usize {
         self.sessions.len()
+    }
+
+    /// How many requests of plain HTTP there are.
+    pub fn exchanges(&self) -> usize {
+        self.exchanges.len()
     }
 
     /// Whether there is no session.

@@ -48,7 +48,8 @@ use crate::dialect::{Dialect, Role};
 use crate::error::{ConnectionError, Error, StreamError};
 use crate::error_code::{Code, from_http};
 use crate::frame::{self, Frame, FrameContext, FrameParser};
-use crate::headers::{self, ConnectRequest, HeaderList, Request, Response};
+use crate::headers::{self, ConnectRequest, HeaderList, PlainRequest, Request, Response};
+use crate::http::Exchange;
 use crate::subprotocol;
 
 mod vocabulary;
@@ -65,6 +66,8 @@ pub struct Session {
     id: u64,
     role: Role,
     max_field_section: u64,
+    /// Server: what the peer announced for the response.
+    peer_max_field_section: u64,
     flow_control: bool,
     state: State,
     verdict: Option<CloseInfo>,
@@ -100,6 +103,8 @@ enum RecvHalf {
     Discard,
     /// The end, and nothing before it: the peer's CLOSE was read.
     OnlyFin,
+    /// Nothing: the request is plain HTTP, and the stream goes to an [`Exchange`].
+    Plain,
     /// Nothing.
     Ended,
 }
@@ -134,6 +139,7 @@ impl Session {
             id,
             role,
             max_field_section,
+            peer_max_field_section: u64::MAX,
             flow_control: false,
             state: State::Connecting,
             verdict: None,
@@ -152,6 +158,17 @@ impl Session {
             events: VecDeque::new(),
             transmits: VecDeque::new(),
         }
+    }
+
+    /// Server: keeps the response within the peer's SETTINGS_MAX_FIELD_SECTION_SIZE.
+    pub fn with_peer_limit(mut self, max_field_section: u64) -> Self {
+        self.peer_max_field_section = max_field_section;
+        self
+    }
+
+    /// Server: goes on with the stream after [`SessionEvent::Plain`]. What was read behind the header section is in it.
+    pub fn into_exchange(self, request: &PlainRequest) -> Exchange {
+        Exchange::new(request, self.frames, self.max_field_section)
     }
 
     /// Reads the capsules of flow control, which both sides announced. Say so before the first input.
@@ -174,7 +191,7 @@ impl Session {
             return Ok(());
         }
         match self.recv {
-            RecvHalf::Ended | RecvHalf::Discard => return Ok(()),
+            RecvHalf::Ended | RecvHalf::Discard | RecvHalf::Plain => return Ok(()),
             RecvHalf::OnlyFin => {
                 // §6: stream data after WT_CLOSE_SESSION: the stream MUST be reset with H3_MESSAGE_ERROR.
                 self.fail(malformed("bytes after WT_CLOSE_SESSION"));
@@ -236,7 +253,7 @@ impl Session {
                 Ok(()) => self.end_cleanly(),
                 Err(error) => self.fail(error),
             },
-            RecvHalf::Discard | RecvHalf::OnlyFin | RecvHalf::Ended => {}
+            RecvHalf::Discard | RecvHalf::OnlyFin | RecvHalf::Plain | RecvHalf::Ended => {}
         }
         self.end_recv();
         Ok(())
@@ -329,7 +346,7 @@ impl Session {
             return;
         }
         if self.draft02_request || dialect.has_draft02_header() {
-            headers::set_default(&mut headers, headers::DRAFT02_RESPONSE, headers::DRAFT02_RESPONSE_VALUE);
+            headers::acknowledge_draft02(&mut headers);
         }
         self.respond(200, headers);
         self.open();
@@ -339,7 +356,8 @@ impl Session {
         }
     }
 
-    /// Server: answers the request, WebTransport or not, with `status` and ends the session.
+    /// Server: answers the request, WebTransport or not, with `status` and ends the session. Headers that the peer does
+    /// not take are left out.
     pub fn reject(&mut self, status: u16, headers: HeaderList) {
         self.reject_with(status, headers, 0, format!("HTTP status {status}"));
     }
@@ -472,10 +490,13 @@ impl Session {
                 self.recv = RecvHalf::Capsules;
                 self.events.push_back(SessionEvent::Request(request));
             }
-            Request::Other { method, path, protocol } => {
+            Request::Connect { protocol } => {
                 self.discard();
-                self.events
-                    .push_back(SessionEvent::PlainRequest { method, path, protocol });
+                self.events.push_back(SessionEvent::Foreign { protocol });
+            }
+            Request::Plain(request) => {
+                self.recv = RecvHalf::Plain;
+                self.events.push_back(SessionEvent::Plain(request));
             }
         }
         Ok(())
@@ -639,10 +660,14 @@ impl Session {
         self.stop(error.code);
     }
 
-    fn reject_with(&mut self, status: u16, headers: HeaderList, code: u32, reason: String) {
+    fn reject_with(&mut self, status: u16, mut headers: HeaderList, code: u32, reason: String) {
         let has_request = self.role == Role::Server && self.recv != RecvHalf::Headers;
         if self.state != State::Connecting || !has_request {
             return;
+        }
+        // RFC 9114 4.2.2: what is above the peer's limit SHOULD NOT be sent. The status says more than a reset would.
+        if headers::response_size(&headers) > self.peer_max_field_section {
+            headers.clear();
         }
         self.respond(status, headers);
         self.end(CloseInfo {

@@ -8,7 +8,7 @@ use wt_proto::dialect::Dialect;
 use wt_proto::error::Error;
 use wt_proto::error_code::Code;
 use wt_proto::frame::{Frame, FrameContext, FrameParser};
-use wt_proto::headers::{self as message, ConnectRequest, HeaderList, Request, Response};
+use wt_proto::headers::{self as message, ConnectRequest, HeaderList, PlainRequest, Request, Response};
 
 /// The field section of a HEADERS frame.
 fn section(frame: Vec<u8>) -> Vec<u8> {
@@ -130,28 +130,32 @@ fn a_token_of_the_wrong_dialect_is_noticed() {
 
 #[test]
 fn other_requests_are_told_apart() {
-    let other = |method: &str, path: &str, protocol: Option<&str>| {
-        Ok(Request::Other {
+    let plain = |method: &str, path: &str, fields: HeaderList| {
+        Ok(Request::Plain(PlainRequest {
             method: method.into(),
+            authority: "example.org".into(),
             path: path.into(),
+            content_length: None,
+            headers: fields,
+        }))
+    };
+    let protocol = |protocol: Option<&str>| {
+        Ok(Request::Connect {
             protocol: protocol.map(str::to_owned),
         })
     };
-    assert_eq!(
-        changed(&[(":protocol", "websocket")]),
-        other("CONNECT", "/", Some("websocket"))
-    );
+    assert_eq!(changed(&[(":protocol", "websocket")]), protocol(Some("websocket")));
     assert_eq!(
         changed(&[(":method", "GET"), (":protocol", "-")]),
-        other("GET", "/", None)
+        plain("GET", "/", headers(&[]))
     );
     assert_eq!(
         changed(&[(":method", "OPTIONS"), (":protocol", "-"), (":path", "*")]),
-        other("OPTIONS", "*", None)
+        plain("OPTIONS", "*", headers(&[]))
     );
     assert_eq!(
         changed(&[(":protocol", "-"), (":scheme", "-"), (":path", "-")]),
-        other("CONNECT", "", None)
+        protocol(None)
     );
     let with_host = [
         (":method", "GET"),
@@ -159,7 +163,57 @@ fn other_requests_are_told_apart() {
         (":authority", "-"),
         ("host", "example.org"),
     ];
-    assert_eq!(changed(&with_host), other("GET", "/", None));
+    assert_eq!(
+        changed(&with_host),
+        plain("GET", "/", headers(&[("host", "example.org")]))
+    );
+}
+
+#[test]
+fn a_content_length_is_one_number() {
+    let post = |lengths: &[&'static str]| {
+        let lengths = lengths.iter().map(|length| ("content-length", *length));
+        let request = [(":method", "POST"), CONNECT[1], CONNECT[2], CONNECT[3]];
+        decode(&request.into_iter().chain(lengths).collect::<Vec<_>>())
+    };
+    for (text, number) in [
+        ("0", 0),
+        ("007", 7),
+        ("4611686018427387904", 1 << 62),
+        // More than any integer: more than any limit.
+        ("99999999999999999999999", u64::MAX),
+    ] {
+        let Ok(Request::Plain(request)) = post(&[text]) else {
+            panic!("{text} is valid")
+        };
+        assert_eq!(request.content_length, Some(number));
+    }
+    for lengths in [
+        &[""][..],
+        &["-1"],
+        &["+1"],
+        &["0x10"],
+        &["5, 5"],
+        &["5 "],
+        &["5", "5"],
+        &["5", "6"],
+    ] {
+        assert_malformed(post(lengths));
+    }
+}
+
+#[test]
+fn sizes_are_counted_as_the_decoder_counts_them() {
+    let request = request(Dialect::D02);
+    let request_section = section(encoded(|out| request.encode_frame(out)));
+    assert!(Request::decode(&request_section, request.section_size()).is_ok());
+    let too_large = Request::decode(&request_section, request.section_size() - 1);
+    assert_eq!(too_large.map_err(|error| error.code()), Err(Code::H3_EXCESSIVE_LOAD));
+
+    let response = Response::new(404, headers(&[("server", "this"), ("x", "")]));
+    let response_section = section(encoded(|out| response.encode_frame(out)));
+    assert!(Response::decode(&response_section, response.section_size()).is_ok());
+    assert!(Response::decode(&response_section, response.section_size() - 1).is_err());
 }
 
 #[test]

@@ -301,3 +301,33 @@ proptest! {
         prop_assert_eq!((registry.early_len(), registry.next_timeout()), (0, None));
     }
 }
+
+#[test]
+fn a_request_of_plain_http_is_no_session() {
+    let (mut registry, now) = registry();
+    let payload = Bytes::from_static(b"x");
+    registry.stream(0, 1, now);
+    registry.datagram(0, payload.clone(), now);
+    // What came early is for the caller to judge, what comes now is told apart.
+    let early = registry.insert_exchange(0);
+    assert_eq!((early.streams, early.datagrams), (vec![1], vec![payload.clone()]));
+    assert_eq!((registry.exchanges(), registry.len()), (1, 0));
+    assert_eq!(
+        registry.datagram(0, payload.clone(), now),
+        DatagramRoute::Meaningless(0)
+    );
+    assert_eq!(
+        registry.stream(0, 2, now),
+        StreamRoute::Reject(2, Code::WT_SESSION_GONE)
+    );
+    assert_eq!(registry.datagram(4, payload.clone(), now), DatagramRoute::Buffered);
+    // When it is over, everything is late.
+    registry.remove_exchange(0);
+    assert_eq!(registry.exchanges(), 0);
+    assert_eq!(registry.datagram(0, payload, now), DatagramRoute::Dropped);
+    assert_eq!(
+        registry.stream(0, 3, now),
+        StreamRoute::Reject(3, Code::WT_SESSION_GONE)
+    );
+    assert_eq!(registry.counters().datagrams_late, 1);
+}

@@ -39,6 +39,8 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
         Just(data(&hex("80 00 78 ae 00"))),
         Just(data(&tlv(0x00, b"datagram"))),
         Just(tlv(0x21, b"grease")),
+        // GET https://a/
+        Just(hex("01 08 00 00 d1 d7 c1 50 01 61")),
         common::noise(20).prop_map(|noise| data(&noise)),
         common::noise(20),
     ]

@@ -96,6 +96,7 @@ struct OfServer {
     allow_migration: bool,
     allowed_origins: Option<Origins>,
     handshake_timeout: Option<f64>,
+    http_timeout: Option<f64>,
     max_connections: usize,
     max_pending_handshakes: usize,
     max_sessions: u64,
@@ -133,6 +134,7 @@ pub(crate) fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig>
         allow_migration,
         allowed_origins,
         handshake_timeout,
+        http_timeout,
         max_connections,
         max_pending_handshakes,
         max_sessions,
@@ -160,6 +162,7 @@ pub(crate) fn server_config(config: &Bound<'_, PyAny>) -> PyResult<ServerConfig>
         retry_threshold,
         stateless_reset_key: stateless_reset_key.map(|secret| ResetKey::new(&secret)),
         allow_migration,
+        request_timeout: limit_of(http_timeout),
     })
 }
 

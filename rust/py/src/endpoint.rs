@@ -15,6 +15,7 @@ use crate::{
     connection::Connection,
     convert, errors,
     errors::Class,
+    http::Exchange,
     port::{Bridge, Readiness},
     runtime::awaitable,
     session::Session,
@@ -141,6 +142,10 @@ impl Server {
                 )?
                 .into_any(),
             )),
+            Ok(Some(Accepted::Exchange(io))) => {
+                let connection = Connection::of_server(self.bridge.clone_ref(py), io.connection().clone());
+                Ok(Some(Bound::new(py, Exchange::new(py, connection, io))?.into_any()))
+            }
             Err(_) => Err(errors::plain(py, Class::Server, "the server is closed")),
         }
     }
@@ -166,6 +171,8 @@ impl Server {
             ("protocol_errors", stats.protocol_errors.get()),
             ("requests_rejected", stats.requests_rejected.get()),
             ("origins_refused", stats.origins_refused.get()),
+            ("http_requests", stats.http_requests.get()),
+            ("requests_timed_out", stats.requests_timed_out.get()),
         ]))
     }
 

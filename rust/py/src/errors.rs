@@ -11,8 +11,8 @@ use pyo3::{
 };
 use wt_io::{
     error::{
-        CloseCause, CloseInfo, ConnectError, ConnectionEnd, DatagramError, ExportError, Initiator, ListenError,
-        OpenError, StreamEnd, TlsConfigError,
+        AnswerError, CloseCause, CloseInfo, ConnectError, ConnectionEnd, DatagramError, ExportError, Initiator,
+        ListenError, OpenError, StreamEnd, TlsConfigError,
     },
     proto::error_code::Code,
 };
@@ -176,6 +176,15 @@ pub(crate) fn open(py: Python<'_>, class: Class, error: &OpenError) -> PyErr {
             class,
             "the connection takes no new sessions, because one side is going away (GOAWAY): connect again",
         ),
+        OpenError::HeadersTooLarge { .. } => make(py, "ClientError", &error.to_string(), &[]),
+    }
+}
+
+/// A session request was not accepted.
+pub(crate) fn answer(py: Python<'_>, error: &AnswerError, info: Option<&CloseInfo>) -> PyErr {
+    match error {
+        AnswerError::Gone => session_closed(py, Class::Session, info),
+        AnswerError::HeadersTooLarge { .. } => PyValueError::new_err(error.to_string()),
     }
 }
 

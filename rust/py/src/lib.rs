@@ -8,6 +8,7 @@ mod connection;
 mod convert;
 mod endpoint;
 mod errors;
+mod http;
 mod port;
 mod recv_stream;
 mod runtime;
@@ -22,6 +23,7 @@ mod _core {
         connection::{CloseInfo, Connection},
         convert::check_origin_pattern,
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
+        http::Exchange,
         port::{Bridge, Readiness, Subscription, forget_after_fork, shutdown},
         recv_stream::RecvStream,
         send_stream::SendStream,

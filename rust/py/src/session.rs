@@ -145,14 +145,8 @@ impl Session {
     fn accept(&self, py: Python<'_>, headers: HeaderList, subprotocols: Vec<String>) -> PyResult<()> {
         self.bridge.get().check()?;
         convert::check_headers(&headers)?;
-        if !self.operate(py, || self.io.accept_with(headers, &subprotocols))? {
-            return Err(errors::session_closed(
-                py,
-                Class::Session,
-                self.io.close_info().as_ref(),
-            ));
-        }
-        Ok(())
+        self.operate(py, || self.io.accept_with(headers, &subprotocols))?
+            .map_err(|error| errors::answer(py, &error, self.io.close_info().as_ref()))
     }
 
     fn reject(&self, py: Python<'_>, status: u16, headers: HeaderList) -> PyResult<()> {

@@ -13,7 +13,8 @@ use crate::connection::Connection;
 
 impl Server {
     /// Refuse new connections and session requests, ask the sessions that live to end (GOAWAY on each connection,
-    /// WT_DRAIN_SESSION on each session), and wait until they have, at most `limit`. [`Server::close`] comes after it.
+    /// WT_DRAIN_SESSION on each session), and wait until they have and plain requests are answered, at most `limit`.
+    /// [`Server::close`] comes after it.
     ///
     /// # Cancel safety
     /// The server stays drained; calling it again goes on waiting.
@@ -22,9 +23,9 @@ impl Server {
         self.shared.live().iter().for_each(|connection| connection.go_away());
         let idle = async {
             loop {
-                let mut ended = std::pin::pin!(self.shared.session_ended.notified());
+                let mut ended = std::pin::pin!(self.shared.request_ended.notified());
                 ended.as_mut().enable();
-                if self.shared.live().iter().all(|connection| !connection.has_sessions()) {
+                if self.shared.live().iter().all(|connection| !connection.has_requests()) {
                     return;
                 }
                 ended.await;
@@ -40,9 +41,9 @@ impl ServerShared {
         self.draining.load(Acquire)
     }
 
-    /// A session is gone, its CONNECT stream too.
-    pub(crate) fn count_ended_session(&self) {
-        self.session_ended.notify_waiters();
+    /// A request is done: a session is gone, its CONNECT stream too, or a response has arrived.
+    pub(crate) fn count_ended_request(&self) {
+        self.request_ended.notify_waiters();
     }
 
     fn live(&self) -> Vec<Arc<Connection>> {

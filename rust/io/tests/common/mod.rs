@@ -161,6 +161,7 @@ impl Net {
             retry_threshold: Some(128),
             stateless_reset_key: None,
             allow_migration: true,
+            request_timeout: Duration::from_secs(30),
         }
     }
 

@@ -14,6 +14,7 @@ use wt_io::{
     connection::Connection,
     endpoint::{self, Endpoint},
     error::{CloseInfo, ConnectError, DatagramError, ListenError, OpenError, StreamEnd},
+    http::{Exchange, NoContent},
     opening::StreamOpening,
     proto::headers::HeaderList,
     recv_stream::RecvStream,
@@ -131,7 +132,7 @@ impl Listener {
         match &accepted {
             Some(Accepted::Connection(connection)) => self.born.connection(connection),
             Some(Accepted::Request(session)) => self.born.session(session),
-            None => {}
+            Some(Accepted::Exchange(_)) | None => {}
         }
         accepted
     }
@@ -154,9 +155,25 @@ impl Listener {
                         event_loop: self.event_loop.clone(),
                     };
                 }
-                Accepted::Connection(_) => {}
+                Accepted::Connection(_) | Accepted::Exchange(_) => {}
             }
         }
+    }
+
+    /// The next request of plain HTTP; connections are passed over.
+    pub async fn exchange(&self) -> Arc<Exchange> {
+        loop {
+            match self.next().await.expect("the server is open") {
+                Accepted::Exchange(exchange) => return exchange,
+                Accepted::Connection(_) => {}
+                Accepted::Request(session) => panic!("a request for a session: {session:?}"),
+            }
+        }
+    }
+
+    /// The content of a request.
+    pub async fn content(&self, exchange: &Arc<Exchange>) -> Result<Bytes, NoContent> {
+        self.event_loop.until(exchange.collected(), || exchange.content()).await
     }
 
     pub async fn accept(&self) -> Peer {

@@ -34,7 +34,7 @@ impl RawClient {
         Self::connect_to(net, net.server_config(), datagrams).await
     }
 
-    async fn connect_to(net: &Net, config: ServerConfig, datagrams: bool) -> Self {
+    pub async fn connect_to(net: &Net, config: ServerConfig, datagrams: bool) -> Self {
         let listener = net.listen(config).await;
         let config = client_config(net, datagrams);
         let endpoint = quinn::Endpoint::client(loopback()).expect("a socket");

@@ -19,10 +19,11 @@ pub fn check(data: &[u8]) {
             let section = written(FrameContext::Request, |out| request.encode_frame(out));
             assert_eq!(Request::decode(&section, u64::MAX), Ok(Request::WebTransport(request)));
         }
-        Some(Request::Other { method, path, .. }) => {
-            assert!(!method.is_empty() && (path.is_empty() || path.starts_with(['/', '*'])));
+        Some(Request::Plain(request)) => {
+            assert!(!request.method.is_empty() && request.method != "CONNECT" && request.path.starts_with(['/', '*']));
+            assert_eq!(check_fields(&request.headers), Ok(()));
         }
-        None => {}
+        Some(Request::Connect { .. }) | None => {}
     }
     if let Some(mut response) = limited(data, Response::decode) {
         assert!(size(&response.headers) + 32 <= LIMIT);

@@ -14,6 +14,7 @@ pub mod error_code;
 pub mod flow_control;
 pub mod frame;
 pub mod headers;
+pub mod http;
 pub mod origin;
 pub mod registry;
 pub mod session;

@@ -107,6 +107,7 @@ impl Input {
                             ledger.bytes_in += length;
                         }
                         DatagramRoute::Dropped => assert!(!is_open),
+                        DatagramRoute::Meaningless(_) => panic!("there are no plain requests"),
                     }
                     datagrams += 1;
                 }

@@ -7,7 +7,7 @@ use super::Session;
 use crate::capsule::Capsule;
 use crate::error::StreamError;
 use crate::error_code::Code;
-use crate::headers::{ConnectRequest, Response};
+use crate::headers::{ConnectRequest, PlainRequest, Response};
 
 /// What the application may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,15 +71,14 @@ pub enum CloseCause {
 pub enum SessionEvent {
     /// Server: a valid WebTransport request. Answer with [`Session::accept`] or [`Session::reject`].
     Request(ConnectRequest),
-    /// Server: another valid request. Answer with [`Session::reject`]: 404, or 501 for an unknown `protocol`.
-    PlainRequest {
-        /// `:method`.
-        method: String,
-        /// `:path`; empty for a plain CONNECT.
-        path: String,
+    /// Server: a valid CONNECT for something else. Answer with [`Session::reject`]: 404, or 501 for an unknown
+    /// `protocol`.
+    Foreign {
         /// `:protocol` of an extended CONNECT.
         protocol: Option<String>,
     },
+    /// Server: a valid request of plain HTTP. Go on with [`Session::into_exchange`]; no input belongs here any more.
+    Plain(PlainRequest),
     /// Client: the 2xx response.
     Established(Response),
     /// Client: the response of another status. `Closed` follows.
