@@ -11,6 +11,7 @@ import json
 import sys
 
 from pywebtransport import (
+    HttpRequest,
     ServerApp,
     ServerConfig,
     WebTransportSendStream,
@@ -52,6 +53,11 @@ async def _write_for_ever(stream: WebTransportSendStream) -> None:
         await stream.write(bytes(65_536))
 
 
+async def page(request: HttpRequest) -> bytes:
+    """Send the content back, or without any a page of 8 MiB."""
+    return request.body or bytes(8 << 20)
+
+
 async def main(certfile: str, keyfile: str, options: str) -> None:
     """Serve until the process is ended."""
     config = ServerConfig(certfile=certfile, keyfile=keyfile, log_level="ERROR", **json.loads(options))
@@ -61,6 +67,7 @@ async def main(certfile: str, keyfile: str, options: str) -> None:
         app.route("/order")(order)
         app.route("/late", auto_accept=False)(late)
         app.route("/pour")(pour)
+        app.http_route("/page", methods=["GET", "POST"])(page)
 
         @app.route("/stats")
         async def stats(session: WebTransportSession) -> None:
@@ -75,6 +82,9 @@ async def main(certfile: str, keyfile: str, options: str) -> None:
                         "connections": sum(seen.connection_states.values()),
                         "sessions": sum(seen.session_states.values()),
                         "tasks": len(asyncio.all_tasks()),
+                        "http_requests": seen.http_requests,
+                        "requests_rejected": seen.requests_rejected,
+                        "requests_timed_out": seen.requests_timed_out,
                         # Of the connections that live.
                         "streams_rejected": sum(stats["streams_rejected"] for stats in refused),
                         "datagrams_dropped": sum(stats["datagrams_dropped_early"] for stats in refused),
