@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
+import weakref
 from typing import Any
 
 import pytest
@@ -311,6 +313,23 @@ async def test_server_events(server: Server, client: WebTransportClient) -> None
     assert [data["connection_id"] for data in established] == [held.connection.connection_id]
     assert [(data["path"], data["session_id"]) for data in requested] == [("/hold?q", held.session_id)]
     assert requested[0]["connection"] is held.connection
+
+
+async def test_the_event_history_keeps_no_connection_alive(server: Server, client: WebTransportClient) -> None:
+    server.app.server.on(EventType.SESSION_REQUEST, lambda event: None)
+    session = await client.connect(server.url())
+    held = await server.next_session()
+    assert held.connection is not None
+    gone = weakref.ref(held.connection)
+    await session.close()
+    async with asyncio.timeout(SECONDS):
+        await held.wait_closed()
+        while gone() is not None:  # although the program still holds the session
+            gc.collect()
+            await asyncio.sleep(0)
+    history = server.app.server.get_event_history()
+    assert [event.type for event in history] == [EventType.CONNECTION_ESTABLISHED, EventType.SESSION_REQUEST]
+    assert not any("connection" in event.data for event in history)
 
 
 async def test_a_bare_server_answers_404_or_leaves_it_to_listeners(

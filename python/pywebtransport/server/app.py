@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -288,7 +289,8 @@ class ServerApp:
         )
         session._subprotocols = config.subprotocols
         if config.access_log:
-            session._on_answer = lambda status: logger.info('%s "%s" %d', _peer(connection), session.path, status)
+            # Texts, not the objects: the session refers to its connection weakly, and not to itself.
+            session._on_answer = partial(logger.info, '%s "%s" %d', _peer(connection), session.path)
         await session.initialize()
         try:
             handler, refusal = await self._decide(session)
