@@ -19,7 +19,7 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := not interop and not stress$(if $(BROWSER),, and not browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress build develop format lint layers fuzz bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress soak fuzz build develop format lint layers bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
@@ -31,6 +31,7 @@ help:
 	@echo "make format    let the formatters rewrite the sources"
 	@echo "make lint      formatting, clippy, ruff, mypy, stubtest, layer rules, cargo deny if installed"
 	@echo "make stress    the stress tests (minutes)"
+	@echo "make soak      200 sessions for 10 minutes: leaks, hangs, counters (SECONDS=60; SOAK_SEED=... to replay)"
 	@echo "make fuzz      the fuzz targets of rust/proto, 60 s each (SECONDS=600, FUZZ='frame session')"
 	@echo "make bench     benchmarks, see benches/README.md"
 	@echo "make clean     remove what was built here (.venv, target, dist)"
@@ -65,9 +66,11 @@ test-browser: build $(VENV)/.dev
 stress: build $(VENV)/.dev
 	$(BIN)/python -m pytest -m stress
 
-SECONDS ?= 60
+soak: build $(VENV)/.dev
+	SOAK_SECONDS=$(or $(SECONDS),600) $(BIN)/python -m pytest -s tests/soak
+
 fuzz: | tools
-	CARGO_TARGET_DIR="$(TARGET)" rust/proto/fuzz/run $(SECONDS) $(FUZZ)
+	CARGO_TARGET_DIR="$(TARGET)" rust/proto/fuzz/run $(or $(SECONDS),60) $(FUZZ)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One build for demo, test, lint and bench: a wheel, installed as a user installs it. An editable install is not used
