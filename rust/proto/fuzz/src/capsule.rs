@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use wt_proto::capsule::{Capsule, CapsuleParser, MAX_REASON};
 use wt_proto::error::StreamError;
+use wt_proto::error_code::Code;
 
 use crate::{all_equal, cuts, encoded};
 
@@ -17,6 +18,12 @@ pub fn check(data: &[u8]) {
             data.len()
         );
         assert!(flow_control || !capsules.iter().any(is_flow_control));
+        // §6: nothing follows WT_CLOSE_SESSION.
+        let close = capsules
+            .iter()
+            .position(|capsule| matches!(capsule, Capsule::Close { .. }));
+        assert!(close.is_none_or(|at| at + 1 == capsules.len()), "{capsules:?}");
+        assert!(close.is_none() || end.is_ok() || end.is_err_and(|error| error.code == Code::H3_MESSAGE_ERROR));
         let again = encoded(|out| capsules.iter().for_each(|capsule| capsule.encode(out)));
         assert_eq!(read(flow_control, vec![again]), (capsules, Ok(())), "after {end:?}");
     }

@@ -10,6 +10,12 @@ use crate::{all_equal, cuts, encoded};
 pub fn check(data: &[u8]) {
     for context in [FrameContext::Control, FrameContext::Request, FrameContext::Response] {
         let (frames, end) = all_equal(cuts(data).map(|pieces| read(context, pieces)));
+        for (at, frame) in frames.iter().enumerate() {
+            let is_message = matches!(frame, Frame::Data(_) | Frame::Headers(_));
+            assert_eq!(is_message, context != FrameContext::Control, "{frame:?}");
+            let opens = at == 0 && !is_message;
+            assert_eq!(matches!(frame, Frame::Settings(_)), opens, "{frame:?}");
+        }
         let payload: usize = frames.iter().map(payload_len).sum();
         assert!(
             payload <= data.len(),

@@ -11,8 +11,17 @@ pub fn check(text: &str) {
     let (pattern, origin, authority) = (next(), next(), next());
     let request = |headers| ConnectRequest::new(Dialect::D15, authority, "/", headers);
     let from = |origin: &str| request(vec![("origin".to_owned(), origin.to_owned())]);
-    if let Ok(pattern) = pattern.parse::<OriginPattern>() {
-        check_pattern(&pattern, origin);
+    if let Ok(parsed) = pattern.parse::<OriginPattern>() {
+        check_pattern(&parsed, origin);
+        // By the texts alone: a pattern for subdomains matches whole labels.
+        if let Some((_, rest)) = pattern.split_once("://*.")
+            && parsed.matches(origin)
+        {
+            let host = rest.split(':').next().unwrap_or_default().to_ascii_lowercase();
+            let found = origin.to_ascii_lowercase().contains(&format!(".{host}"));
+            assert!(found, "{origin} matched {pattern}");
+        }
+        let pattern = parsed;
         let policy = OriginPolicy::List(vec![pattern.clone()]);
         assert_eq!(policy.allows(&from(origin)), pattern.matches(origin));
         assert!(policy.allows(&request(Vec::new())), "no browser");

@@ -121,10 +121,24 @@ impl Input {
             assert!(registry.iter().map(|(id, _)| id).eq(ledger.open.iter().copied()));
             ledger.check(&registry, u64::from(streams), datagrams);
         }
-        ledger.streams.extend(registry.expire(now + limits.ttl));
+        now += limits.ttl;
+        ledger.streams.extend(registry.expire(now));
         assert_eq!((registry.early_len(), registry.next_timeout()), (0, None));
         ledger.streams.sort_unstable();
         assert!(ledger.streams.into_iter().eq(0..streams), "each came out once");
+        // Nothing waits, so there is room for everybody, and for as much as ever.
+        for id in (0..8).map(session).filter(|id| !ledger.open.contains(id)) {
+            let (stream, datagram) = (registry.stream(id, 0, now), vec![0; limits.datagram_bytes]);
+            let has_room = limits.per_session > 0 && limits.total > 0;
+            let is_late = matches!(stream, StreamRoute::Reject(_, Code::WT_SESSION_GONE));
+            assert_eq!(stream == StreamRoute::Buffered, has_room && !is_late);
+            now += limits.ttl;
+            registry.expire(now);
+            let datagram = registry.datagram(id, datagram.into(), now);
+            assert_eq!(datagram == DatagramRoute::Buffered, has_room && !is_late);
+            now += limits.ttl;
+            registry.expire(now);
+        }
     }
 }
 

@@ -44,6 +44,8 @@ enum Piece {
     Request,
     Response(u16),
     Close(u32, String),
+    /// And a datagram in the same frame.
+    CloseAndMore(u32),
     Drain,
     MaxData(u32),
     Datagram(Vec<u8>),
@@ -70,6 +72,13 @@ impl Piece {
                 code: *code,
                 reason: reason.clone(),
             }),
+            Piece::CloseAndMore(code) => {
+                let reason = String::new();
+                let close = Capsule::Close { code: *code, reason };
+                let more = Capsule::Datagram(Bytes::from_static(b"more"));
+                let payload = encoded(|out| [close, more].iter().for_each(|capsule| capsule.encode(out)));
+                encoded(|out| wt_proto::frame::data_frame(&payload, out))
+            }
             Piece::Drain => capsule(Capsule::Drain),
             Piece::MaxData(limit) => capsule(Capsule::MaxData(u64::from(*limit))),
             Piece::Datagram(payload) => capsule(Capsule::Datagram(payload.clone().into())),
