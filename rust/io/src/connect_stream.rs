@@ -2,7 +2,9 @@
 //!
 //! This task alone reads and writes the CONNECT stream, and it never stops reading while the session lives, whatever the
 //! application does. A close from this side has three phases: *flushing* what was accepted (bounded by `close_timeout`),
-//! *answering* (CLOSE and FIN are sent, the peer's FIN is awaited for about a second), and the end.
+//! *answering* (CLOSE and FIN are sent, the peer's FIN is awaited for about a second), and the end. When the peer has not even
+//! acknowledged by then, this side's session ends all the same, but the stream is left to QUIC, which goes on
+//! retransmitting (*delivering*): a reset would take back a CLOSE whose packet was lost, and a stop could overtake it.
 
 use std::{
     collections::VecDeque,
@@ -49,6 +51,8 @@ enum Phase {
     Running,
     Flushing(u32, String, Sleep),
     Answering(Sleep),
+    /// Until everything is acknowledged, or the connection ends.
+    Delivering,
 }
 
 struct Task {
@@ -62,6 +66,8 @@ struct Task {
     phase: Phase,
     finished: bool,
     heard: Option<SessionEvent>,
+    /// The peer has everything up to the FIN.
+    acknowledged: bool,
 }
 
 /// Run a session until its CONNECT stream is done. `heard` is what the machine has said already.
@@ -83,6 +89,7 @@ pub(crate) async fn run(
         phase: Phase::Running,
         finished: false,
         heard,
+        acknowledged: false,
     };
     // MAX_DATA and CLOSE must not starve behind bulk streams (protocol.md 9.3).
     task.stream.send.set_priority(i32::MAX);
@@ -139,7 +146,14 @@ impl Task {
                     self.machine.handle_stopped(Code(code));
                 }
                 Step::Wrote(Err(WriteError::Closed)) => self.out.clear(),
-                Step::Stopped(Stopped::Acknowledged) => stopped = Box::pin(pending()),
+                Step::Stopped(Stopped::Acknowledged) => {
+                    stopped = Box::pin(pending());
+                    self.acknowledged = true;
+                    if let Phase::Delivering = self.phase {
+                        self.give_up();
+                        return Ok(());
+                    }
+                }
                 Step::Read(Ok(Some(chunk))) => {
                     self.machine.handle_data(chunk)?;
                     has_read = true;
@@ -157,11 +171,15 @@ impl Task {
                 Step::Flushed => self.send_close(),
                 Step::Timeout => match &self.phase {
                     Phase::Flushing(..) => self.send_close(),
-                    _ => {
-                        self.machine.handle_close_timeout();
-                        self.phase = Phase::Running;
-                        self.transmit();
+                    _ if self.writing || self.acknowledged => {
+                        self.give_up();
                         return Ok(());
+                    }
+                    _ => {
+                        self.phase = Phase::Delivering;
+                        if let Some(info) = self.machine.close_info() {
+                            self.session.end_with(info.clone());
+                        }
                     }
                 },
                 Step::Lost
@@ -224,7 +242,7 @@ impl Task {
         };
         let timing = async {
             match phase {
-                Phase::Running => pending().await,
+                Phase::Running | Phase::Delivering => pending().await,
                 Phase::Answering(timer) => {
                     timer.await;
                     Step::Timeout
@@ -257,6 +275,13 @@ impl Task {
         match select(stream_step, other_step).await {
             Either::Left(step) | Either::Right(step) => step,
         }
+    }
+
+    /// The peer does not answer.
+    fn give_up(&mut self) {
+        self.machine.handle_close_timeout();
+        self.phase = Phase::Running;
+        self.transmit();
     }
 
     fn handle_commands(&mut self) {

@@ -4,7 +4,7 @@
 //! credit. The capsules go through the CONNECT stream's task, which asks for them late, so that the peer hears the latest
 //! number and no queue builds up. Without flow control on the connection all of this costs one branch.
 
-use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Instant};
+use std::{collections::VecDeque, future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -200,7 +200,7 @@ impl Session {
     pub(crate) fn grant_data(&self, bytes: usize) {
         if self.flow_control().is_some() && bytes > 0 {
             let round_trip = self.connection().quic().rtt();
-            let now = Instant::now();
+            let now = self.connection().driver().now();
             self.with_model(|model| model.consume_data(bytes as u64, now, round_trip));
         }
     }

@@ -1,7 +1,8 @@
 //! An application's event loop as wt-io sees it: a thread that watches descriptors and resolves waiters by their tokens.
 //!
 //! It does what the binding does for asyncio, with `poll` in place of a selector. With the loop driver, I/O tasks run on
-//! this thread too; with the thread driver only the wake descriptor is watched.
+//! this thread too; with the thread driver only the wake descriptor is watched. In the simulation there is no thread: the
+//! turns of the loop are a task of the simulated host.
 
 use std::{
     collections::HashMap,
@@ -71,6 +72,37 @@ impl EventLoop {
         }
     }
 
+    /// A loop whose turns are a task of `driver`.
+    pub fn on(driver: Driver) -> Self {
+        let bell = Arc::new(Notify::new());
+        let port = Arc::new(Port::new(Box::new(Bell(bell.clone()))));
+        let waiters = Arc::new(Mutex::new(HashMap::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let turns = Turns {
+            wake: -1,
+            port: port.clone(),
+            driver: None,
+            waiters: waiters.clone(),
+            stop: stop.clone(),
+        };
+        driver.spawn(async move {
+            let mut tokens = Vec::new();
+            while !turns.stop.load(Ordering::SeqCst) {
+                bell.notified().await;
+                turns.port.take(&mut tokens);
+                turns.deliver(&mut tokens);
+            }
+        });
+        Self {
+            port,
+            driver,
+            waiters,
+            next_token: AtomicU64::new(1),
+            stop,
+            thread: Mutex::new(None),
+        }
+    }
+
     /// The first value that `attempt` gives; parked on `point` in between, as the binding does it.
     pub async fn until<T>(&self, point: Box<dyn WaitPoint>, mut attempt: impl FnMut() -> Option<T>) -> T {
         if !point.queue().has_waiters()
@@ -115,6 +147,8 @@ impl EventLoop {
         let (mut done, result) = oneshot::channel();
         self.driver.spawn(async move {
             let value = tokio::select! {
+                // The default order is random, which a simulation could not repeat.
+                biased;
                 value = operation => value,
                 () = done.closed() => return,
             };
@@ -195,6 +229,20 @@ impl Drop for Ticket<'_> {
     }
 }
 
+/// Wakes a loop that is a task.
+#[derive(Debug)]
+struct Bell(Arc<Notify>);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.notify_one();
+    }
+    fn acknowledge(&self) {}
+    fn descriptor(&self) -> i64 {
+        -1
+    }
+}
+
 /// What the loop's thread works with.
 struct Turns {
     wake: i64,
@@ -228,15 +276,19 @@ impl Turns {
             } else {
                 self.port.take(&mut tokens);
             }
-            let waiters = self.waiters.lock().expect("not poisoned");
-            for token in tokens.drain(..) {
-                if let Some(bell) = waiters.get(&token) {
-                    bell.notify_one();
-                }
-            }
+            self.deliver(&mut tokens);
         }
         if let Some(driver) = &self.driver {
             driver.close();
+        }
+    }
+
+    fn deliver(&self, tokens: &mut Vec<Token>) {
+        let waiters = self.waiters.lock().expect("not poisoned");
+        for token in tokens.drain(..) {
+            if let Some(bell) = waiters.get(&token) {
+                bell.notify_one();
+            }
         }
     }
 

@@ -3,7 +3,13 @@
 //! A test is an `async fn situation(net: Net)`, listed in [`both_drivers!`]; it runs once with the thread driver and once
 //! with the loop driver, each time with a time limit. Server and client have an event loop each, as two processes have.
 
-#![allow(dead_code, unused_imports, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    unreachable_pub,
+    reason = "each test file uses its part"
+)]
 
 pub mod event_loop;
 pub mod peer;
@@ -122,27 +128,38 @@ impl Born {
     }
 
     async fn all_freed(&self) {
-        let sessions = std::mem::take(&mut *self.sessions.lock().expect("not poisoned"));
-        eventually("the sessions are freed", || {
-            sessions.iter().all(|session| session.strong_count() == 0)
-        })
-        .await;
-        let connections = std::mem::take(&mut *self.connections.lock().expect("not poisoned"));
-        eventually("the connections are freed", || {
-            connections.iter().all(|connection| connection.strong_count() == 0)
-        })
-        .await;
+        eventually("the sessions are freed", || self.left().0 == 0).await;
+        eventually("the connections are freed", || self.left().1 == 0).await;
+    }
+
+    /// Those that live: sessions, connections.
+    pub fn left(&self) -> (usize, usize) {
+        fn count<T>(born: &Mutex<Vec<Weak<T>>>) -> usize {
+            let born = born.lock().expect("not poisoned");
+            born.iter().filter(|one| one.strong_count() > 0).count()
+        }
+        (count(&self.sessions), count(&self.connections))
     }
 }
 
 impl Net {
     fn new(kind: DriverKind) -> Self {
+        Self::on(EventLoop::start(kind), EventLoop::start(kind), Identity::new())
+    }
+
+    /// On loops of the caller's making, for the simulation.
+    pub fn on(server_loop: EventLoop, client_loop: EventLoop, identity: Identity) -> Self {
         Self {
             born: Arc::default(),
-            server_loop: Arc::new(EventLoop::start(kind)),
-            client_loop: Arc::new(EventLoop::start(kind)),
-            identity: Identity::new(),
+            server_loop: Arc::new(server_loop),
+            client_loop: Arc::new(client_loop),
+            identity,
         }
+    }
+
+    /// What came to life on it.
+    pub fn born(&self) -> Arc<Born> {
+        self.born.clone()
     }
 
     pub fn server_config(&self) -> ServerConfig {

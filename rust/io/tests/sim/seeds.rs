@@ -1,0 +1,280 @@
+//! A whole life from one seed: what the network does, what the applications do, and that nothing is lost or left.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use wt_io::{
+    config::{ClientConfig, CommonConfig, CongestionControl, ServerConfig},
+    connection::Connection,
+    error::{CloseCause, Initiator},
+};
+
+use crate::{
+    common::Net,
+    network::{Link, Traffic},
+    random::Random,
+    setting::Setting,
+    workload::{Actor, Ledger, Sums},
+    world::World,
+};
+
+/// Time that a world has to come to an end after the last action: the slowest stream with the slowest reader.
+const AFTERMATH: Duration = Duration::from_secs(900);
+
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long a rebinding takes at most: the client's next packet is a keep-alive, or the one after that.
+const SETTLING: Duration = Duration::from_secs(25);
+
+/// Sessions at once, where flow control allows several.
+const MAX_SESSIONS: u64 = 4;
+
+/// UDP payloads that networks let through: the least that QUIC wants, a tunnel or two, Ethernet.
+const MTUS: [usize; 5] = [1200, 1280, 1350, 1420, 1472];
+
+/// What one seed did.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome {
+    pub traffic: Traffic,
+    pub sums: Sums,
+    pub trace: u64,
+}
+
+/// Live through one seed; the message of its failure otherwise.
+pub fn run(seed: u64, duration: Duration) -> Result<Outcome, String> {
+    let ledger = Arc::<Mutex<Ledger>>::default();
+    let result = catch_unwind(AssertUnwindSafe(|| live(seed, duration, &ledger)));
+    match result {
+        Ok(Ok(outcome)) => Ok(outcome),
+        Ok(Err(message)) => Err(format!("{message}\n{}", ledger.lock().open_ends())),
+        Err(panic) => {
+            let message = panic.downcast_ref::<String>().map(String::as_str);
+            Err(message
+                .or(panic.downcast_ref::<&str>().copied())
+                .unwrap_or("it panicked")
+                .to_owned())
+        }
+    }
+}
+
+fn live(seed: u64, duration: Duration, ledger: &Arc<Mutex<Ledger>>) -> Result<Outcome, String> {
+    let setting = Setting::new(seed);
+    let world = setting.world.clone();
+    {
+        let mut random = Random::new(seed, "links");
+        let mut network = world.network.lock();
+        let latency = random.millis(5..120);
+        network.up = link(&mut random, latency);
+        network.down = link(&mut random, latency);
+        network.mtu = random.one_of(&MTUS);
+    }
+    let born = setting.net.born();
+    let story = story(seed, duration, setting.net, setting.host, world.clone(), ledger.clone());
+    let result = world.run(duration + AFTERMATH, story);
+    result.map_err(|stuck| stuck.to_string())?;
+    // The weather comes by once more, and quinn forgets closed connections after three probe timeouts.
+    let afterwards = setting.server.driver().sleep(Duration::from_secs(120));
+    world
+        .run(AFTERMATH, afterwards)
+        .map_err(|stuck| format!("after the end: {stuck}"))?;
+    let (sessions, connections) = born.left();
+    let tasks = [setting.server.tasks(), setting.client.tasks()];
+    if (sessions, connections, tasks) != (0, 0, [0, 0]) {
+        return Err(format!(
+            "left at the end: {sessions} sessions, {connections} connections, {tasks:?} tasks"
+        ));
+    }
+    let network = world.network.lock();
+    let sums = ledger.lock().sums;
+    Ok(Outcome {
+        traffic: network.traffic,
+        sums,
+        trace: network.trace(),
+    })
+}
+
+fn link(random: &mut Random, latency: Duration) -> Link {
+    Link {
+        // Packets of one burst are a fraction of a millisecond apart: this mixes them well.
+        jitter: Duration::from_micros(random.within(1..3_000)),
+        rate: random.within(100_000..5_000_000),
+        queue: Duration::from_millis(300),
+        loss: 0.05,
+        duplication: 0.01,
+        reordering: 0.02,
+        ..Link::perfect(latency)
+    }
+}
+
+async fn story(seed: u64, duration: Duration, net: Net, host: String, world: Arc<World>, ledger: Arc<Mutex<Ledger>>) {
+    let mut random = Random::new(seed, "story");
+    let scene = |text: String| ledger.lock().scene = text;
+    let (server, client) = configs(&net, &mut random);
+    scene("connecting".into());
+    let listener = net.listen_on(&host, 443, server).await.expect("the port is free");
+    let dialer = net.dialer(client);
+    let connection = dialer.connect(&host, 443).await.expect("connected");
+    let driver = connection.driver().clone();
+    ledger.lock().has_early_resets = !connection.has_flow_control();
+    let sessions = match connection.session_limit() {
+        1 => 1,
+        _ => random.within(1..MAX_SESSIONS + 1),
+    };
+    let quiet = Arc::new(quiet_periods(&mut random, duration));
+    let pace = random.within(300..3_000) * sessions;
+    let mut pairs = Vec::new();
+    let mut actors = Vec::new();
+    for number in 0..sessions {
+        scene(format!("session {number} of {sessions} is requested"));
+        let client = dialer.request(&connection, &format!("/{number}"));
+        let server = listener.accept().await;
+        scene(format!("session {number} of {sessions} is accepted"));
+        client.established().await;
+        assert!(client.is_connected(), "session {number}: {:?}", client.close_info());
+        for (peer, name) in [(&client, "client"), (&server, "server")] {
+            let actor = Actor::new(peer, &ledger, name, pace, quiet.clone());
+            actor.serve();
+            actors.push(actor);
+        }
+        pairs.push((client, server));
+    }
+    driver.spawn(weather(seed, duration, world, pairs[0].1.connection().clone()));
+    let mut acting = Vec::new();
+    scene("acting".into());
+    for (number, actor) in actors.into_iter().enumerate() {
+        let random = Random::new(seed, &format!("actor {number}"));
+        let (done, finished) = tokio::sync::oneshot::channel();
+        let act = actor.act(random, duration);
+        driver.spawn(async move {
+            act.await;
+            let _ = done.send(());
+        });
+        acting.push(finished);
+    }
+    for finished in acting {
+        finished.await.expect("it runs to its end");
+    }
+    for (number, (client, server)) in pairs.iter().enumerate() {
+        for end in [client, server] {
+            assert_eq!(end.close_info(), None, "session {number} was lost");
+            assert_eq!(end.connection().end(), None, "the connection was lost");
+        }
+        let (first, second) = if random.chance(0.5) {
+            (client, server)
+        } else {
+            (server, client)
+        };
+        scene(format!("session {number} closes"));
+        let code = random.next() as u32;
+        let reason = format!("the end of session {number}");
+        first.close(code, &reason);
+        for (end, by) in [(first, Initiator::Local), (second, Initiator::Peer)] {
+            let info = end.closed().await;
+            assert_eq!((info.code, &info.reason, info.by), (code, &reason, by));
+            assert_eq!(info.cause, CloseCause::Closed);
+            end.abandon();
+        }
+        // No half was left: all are acknowledged, reset or stopped at both ends.
+        for end in [client, server] {
+            let stats = end.stats();
+            assert_eq!(stats.streams_created.get(), stats.streams_closed.get());
+        }
+    }
+    while pairs.iter().any(|(client, _)| client.connection().session_count() > 0) {
+        driver.sleep(Duration::from_millis(100)).await;
+    }
+    scene("the connection closes".into());
+    drop(dialer);
+    let (_, server) = pairs.swap_remove(0);
+    server.connection().lost().await;
+    let end = server.connection().end().cloned().expect("it has ended");
+    // CONNECTION_CLOSE is sent once, and repeated only to a peer that sends something soon (RFC 9000 section 10.2.1).
+    assert!(
+        matches!(
+            (end.cause, end.by),
+            ("closed", Initiator::Peer) | ("timeout", Initiator::Transport)
+        ),
+        "{end:?}"
+    );
+    scene("the server closes".into());
+    listener.close().await;
+}
+
+fn configs(net: &Net, random: &mut Random) -> (ServerConfig, ClientConfig) {
+    let has_flow_control = random.chance(0.5);
+    let mut common = |common: CommonConfig| CommonConfig {
+        idle_timeout: IDLE_TIMEOUT,
+        keep_alive: Some(random.millis(4_000..10_000)),
+        congestion_control: random.one_of(&[CongestionControl::Cubic, CongestionControl::NewReno]),
+        window_auto_scale: random.chance(0.5),
+        window_size: random.one_of(&[20_000, 200_000, 1 << 20]),
+        max_incoming_streams: random.one_of(&[2, 10, 100]),
+        initial_max_data: if has_flow_control {
+            random.within(1_000..500_000)
+        } else {
+            0
+        },
+        initial_max_streams_bidi: if has_flow_control { random.within(1..20) } else { 0 },
+        initial_max_streams_uni: if has_flow_control { random.within(1..20) } else { 0 },
+        stream_buffer_size: random.one_of(&[2_000, 64 << 10]),
+        max_stream_buffer_size: random.one_of(&[4_000, 1 << 20]),
+        ..common
+    };
+    let server = net.server_config();
+    let client = net.client_config();
+    (
+        ServerConfig {
+            common: common(server.common),
+            max_sessions: MAX_SESSIONS,
+            ..server
+        },
+        ClientConfig {
+            common: common(client.common),
+            ..client
+        },
+    )
+}
+
+/// Two in ten minutes, of one to two minutes, in which only keep-alive keeps the connection.
+fn quiet_periods(random: &mut Random, duration: Duration) -> Vec<(Duration, Duration)> {
+    let mut periods = Vec::new();
+    let mut at = random.millis(30_000..240_000);
+    while at < duration {
+        let end = at + random.millis(60_000..120_000);
+        periods.push((at, end));
+        at = end + random.millis(60_000..240_000);
+    }
+    periods
+}
+
+/// What happens to the path, at random times, until `duration` is over or the connection has ended.
+async fn weather(seed: u64, duration: Duration, world: Arc<World>, server: Arc<Connection>) {
+    let mut random = Random::new(seed, "weather");
+    let driver = server.driver();
+    let end = driver.now() + duration;
+    let mut settled = driver.now();
+    while driver.now() < end && server.end().is_none() {
+        driver.sleep(random.millis(1_000..60_000)).await;
+        let now = driver.now();
+        let mut network = world.network.lock();
+        match random.below(4) {
+            0 | 1 => {
+                // quinn (0.11.19 of quinn-proto) keeps its MTU when the port alone changes and validates the new path with
+                // packets of that size. If they have become too large, it falls back to the old path, which is dead, again
+                // and again until the connection is. A new address begins with 1200 bytes.
+                let is_too_large = usize::from(server.quic().stats().path.current_mtu) > network.mtu;
+                // Most NATs keep their outside address.
+                network.rebind(is_too_large || random.chance(0.3));
+                settled = now + SETTLING;
+            }
+            // For the same reason not while a rebinding is under way.
+            2 if now >= settled => network.set_mtu(random.one_of(&MTUS)),
+            2 => {}
+            _ => network.go_dark(now, random.millis(100..3_000)),
+        }
+    }
+}
