@@ -205,9 +205,9 @@ impl Session {
         }
     }
 
-    /// A receiving half ended before all of it was read.
-    pub(crate) fn grant_lost_stream(&self) {
-        self.with_model(Model::stream_lost);
+    /// A receiving half ended before all of it was read; `is_stopped`: by this side.
+    pub(crate) fn grant_lost_stream(&self, is_stopped: bool) {
+        self.with_model(|model| model.stream_lost(is_stopped));
     }
 
     // For the CONNECT stream's task.

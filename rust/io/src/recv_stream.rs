@@ -353,7 +353,7 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
             if let Some(code) = ahead.stop {
                 drop(ahead);
                 quic.stop(code.0);
-                stream.session.grant_lost_stream();
+                stream.session.grant_lost_stream(true);
                 break true;
             }
             // After the end everything is taken at once: QUIC drops what it holds when the peer's reset comes.
@@ -405,7 +405,7 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
                 break false;
             }
             Err(ReadError::Reset(code)) => {
-                stream.session.grant_lost_stream();
+                stream.session.grant_lost_stream(false);
                 stream.finish(End::Early(StreamEnd::Reset(code)));
                 break true;
             }

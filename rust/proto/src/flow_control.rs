@@ -13,7 +13,9 @@
 //! is greater than the one before.
 //!
 //! The bytes of a stream that was reset or stopped before its end are the one inexact number: QUIC keeps its final size to
-//! itself. What the peer may have sent of it unseen is granted anew, so that credit is never lost.
+//! itself. What the peer may have sent of it unseen is granted anew, so that credit is never lost. A stream that this side
+//! stopped goes on taking credit until the peer hears of it, credit that did not exist yet when it was stopped: when the
+//! peer says that it has used up all of it, that is made good too.
 
 use std::time::{Duration, Instant};
 
@@ -141,6 +143,7 @@ impl FlowControl {
                 window: policy.window.max(1),
                 max_window: policy.max_window,
                 unseen: policy.unseen,
+                owed: 0,
                 // §5.5.3: a setting of 0 means that the session needs a capsule before the peer may send anything.
                 due: local.data == 0,
                 granted_at: None,
@@ -206,11 +209,15 @@ impl FlowControl {
         }
     }
 
-    /// A stream of the peer ended before all of it was read: what of it is on its way, nobody will see.
-    pub fn stream_lost(&mut self) {
-        let outstanding = self.data.announced.saturating_sub(self.data.received);
-        self.data.consume(self.data.unseen.min(outstanding));
+    /// A stream of the peer ended before all of it was read: what of it is on its way, nobody will see. If it was this side
+    /// that stopped it, more of it may follow.
+    pub fn stream_lost(&mut self, is_stopped: bool) {
+        let granted = self.data.unseen.min(self.data.outstanding());
+        self.data.consume(granted);
         self.data.due |= self.data.is_low();
+        if is_stopped {
+            self.data.owed = self.data.owed.saturating_add(self.data.unseen - granted);
+        }
     }
 
     /// Counts a stream that the peer opened.
@@ -249,7 +256,8 @@ impl FlowControl {
             .max(self.data.announced.saturating_sub(self.data.consumed))
     }
 
-    /// *_BLOCKED capsules of the peer: it had more to send. Grants never wait for them (§5.6, a MUST NOT).
+    /// *_BLOCKED capsules of the peer: it had more to send. Grants never wait for them (§5.6, a MUST NOT), but for what
+    /// streams took after they were stopped, of which there is no other sign.
     pub fn blocked_received(&self) -> u64 {
         self.blocked_received
     }
@@ -270,7 +278,12 @@ impl FlowControl {
             Capsule::StreamsBlocked { limit, .. } if limit > MAX_STREAMS => {
                 return Err(violation("WT_STREAMS_BLOCKED above 2^60"));
             }
-            Capsule::DataBlocked(_) | Capsule::StreamsBlocked { .. } => {
+            Capsule::DataBlocked(limit) => {
+                self.blocked_received += 1;
+                self.data.make_good(limit);
+                return Ok(None);
+            }
+            Capsule::StreamsBlocked { .. } => {
                 self.blocked_received += 1;
                 return Ok(None);
             }
@@ -352,6 +365,8 @@ struct DataGrant {
     window: u64,
     max_window: u64,
     unseen: u64,
+    /// What streams that were stopped may have taken since then.
+    owed: u64,
     due: bool,
     granted_at: Option<Instant>,
 }
@@ -359,6 +374,22 @@ struct DataGrant {
 impl DataGrant {
     fn consume(&mut self, bytes: u64) {
         self.consumed = self.consumed.saturating_add(bytes);
+    }
+
+    /// What the peer may have sent and has not arrived.
+    fn outstanding(&self) -> u64 {
+        self.announced.saturating_sub(self.received)
+    }
+
+    /// The peer has used up `limit`. Unless it has heard of a higher one meanwhile, all of it that has not arrived is on its
+    /// way or went to stopped streams.
+    fn make_good(&mut self, limit: u64) {
+        let lost = self.owed.min(self.outstanding());
+        if limit >= self.announced && lost > 0 {
+            self.owed -= lost;
+            self.consume(lost);
+            self.due = true;
+        }
     }
 
     /// A quarter of the window is used up: early enough that a sender at full speed does not wait for the update.

@@ -278,10 +278,10 @@ fn the_unseen_rest_of_a_lost_stream_is_granted_anew_but_no_more_than_was_out() {
     flow.receive_data(950).expect("granted");
     flow.consume_data(950, Instant::now(), SLOW);
     assert_eq!(capsules(&mut flow), [Capsule::MaxData(1950)]);
-    flow.stream_lost();
+    flow.stream_lost(false);
     assert_eq!(capsules(&mut flow), [], "not worth a capsule yet");
-    flow.stream_lost();
-    flow.stream_lost();
+    flow.stream_lost(false);
+    flow.stream_lost(false);
     assert_eq!(capsules(&mut flow), [Capsule::MaxData(2250)]);
     let mut flow = FlowControl::new(
         LOCAL,
@@ -291,8 +291,26 @@ fn the_unseen_rest_of_a_lost_stream_is_granted_anew_but_no_more_than_was_out() {
             ..POLICY
         },
     );
-    flow.stream_lost();
+    flow.stream_lost(false);
     assert_eq!(capsules(&mut flow), [Capsule::MaxData(2000)]);
+}
+
+#[test]
+fn a_stopped_stream_takes_credit_until_the_peer_hears_of_the_stop() {
+    let mut flow = FlowControl::new(LOCAL, PEER, &Policy { unseen: 1500, ..POLICY });
+    flow.stream_lost(true);
+    assert_eq!(capsules(&mut flow), [Capsule::MaxData(2000)]);
+    // The peer hears of the credit before it hears of the stop, and the stream takes half of the new credit too.
+    flow.receive_data(500).expect("granted");
+    flow.consume_data(500, Instant::now(), SLOW);
+    assert_eq!(capsules(&mut flow), [Capsule::MaxData(2500)]);
+    assert_eq!(flow.receiving(Kind::Data), Usage { limit: 2500, used: 500 });
+    flow.handle_capsule(&Capsule::DataBlocked(2000)).expect("valid");
+    assert_eq!(capsules(&mut flow), [], "it has not heard of the latest limit");
+    flow.handle_capsule(&Capsule::DataBlocked(2500)).expect("valid");
+    assert_eq!(capsules(&mut flow), [Capsule::MaxData(3000)]);
+    flow.handle_capsule(&Capsule::DataBlocked(3000)).expect("valid");
+    assert_eq!(capsules(&mut flow), [], "no more than QUIC let the stream send");
 }
 
 #[test]
@@ -396,7 +414,7 @@ impl Side {
                 // no more of them than QUIC's window lets through.
                 let unseen = unseen.min(self.sent[0]);
                 self.sent[0] -= unseen;
-                other.flow.stream_lost();
+                other.flow.stream_lost(false);
             }
             Step::CloseStream(bidi) => {
                 let kind = if bidi { 1 } else { 2 };

@@ -47,18 +47,20 @@ pub struct Outcome {
 /// Live through one seed; the message of its failure otherwise.
 pub fn run(seed: u64, duration: Duration) -> Result<Outcome, String> {
     let ledger = Arc::<Mutex<Ledger>>::default();
-    let result = catch_unwind(AssertUnwindSafe(|| live(seed, duration, &ledger)));
-    match result {
-        Ok(Ok(outcome)) => Ok(outcome),
-        Ok(Err(message)) => Err(format!("{message}\n{}", ledger.lock().open_ends())),
-        Err(panic) => {
-            let message = panic.downcast_ref::<String>().map(String::as_str);
-            Err(message
-                .or(panic.downcast_ref::<&str>().copied())
-                .unwrap_or("it panicked")
-                .to_owned())
-        }
-    }
+    let failure = match catch_unwind(AssertUnwindSafe(|| live(seed, duration, &ledger))) {
+        Ok(Ok(outcome)) => return Ok(outcome),
+        Ok(Err(message)) => message,
+        Err(panic) => match panic.downcast::<String>() {
+            Ok(message) => *message,
+            Err(panic) => panic
+                .downcast_ref::<&str>()
+                .map_or("it panicked", |text| *text)
+                .to_owned(),
+        },
+    };
+    // The panic of a task may have come while it wrote to the ledger.
+    let open_ends = ledger.try_lock().map(|ledger| ledger.open_ends());
+    Err(format!("{failure}\n{}", open_ends.unwrap_or_default()))
 }
 
 fn live(seed: u64, duration: Duration, ledger: &Arc<Mutex<Ledger>>) -> Result<Outcome, String> {
@@ -114,6 +116,7 @@ async fn story(seed: u64, duration: Duration, net: Net, host: String, world: Arc
     let mut random = Random::new(seed, "story");
     let scene = |text: String| ledger.lock().scene = text;
     let (server, client) = configs(&net, &mut random);
+    tracing::info!(?server, ?client, "the configurations");
     scene("connecting".into());
     let listener = net.listen_on(&host, 443, server).await.expect("the port is free");
     let dialer = net.dialer(client);

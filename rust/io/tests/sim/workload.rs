@@ -9,7 +9,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -22,7 +22,7 @@ use wt_io::{
     proto::error_code::Code,
     recv_stream::{RecvState, RecvStream},
     send_stream::{SendState, SendStream, Written},
-    session::Stream,
+    session::{Session, Stream},
 };
 
 use crate::{
@@ -86,6 +86,8 @@ pub struct Ledger {
     /// Content numbers of datagrams on their way, or lost, and where they go.
     datagrams: BTreeMap<u64, (Arrow, usize)>,
     next_content: u64,
+    /// For the message of a failure.
+    ends: Vec<(&'static str, Weak<Session>)>,
     /// Where the story is.
     pub scene: String,
     pub sums: Sums,
@@ -140,8 +142,14 @@ impl Ledger {
             .iter()
             .map(|(stream, half)| format!("{half} of stream {stream}: {:?}", self.plans.get(stream)))
             .collect();
+        let sessions: Vec<_> = self
+            .ends
+            .iter()
+            .filter_map(|(name, session)| Some((name, session.upgrade()?)))
+            .map(|(name, session)| format!("{name} of session {}: {:?}", session.id(), session.credits()))
+            .collect();
         format!(
-            "while {}; streams not accepted: {:?}; not over: {plans:#?}",
+            "while {}; credits: {sessions:#?}; streams not accepted: {:?}; not over: {plans:#?}",
             self.scene, self.unaccepted
         )
     }
@@ -169,6 +177,7 @@ impl Actor {
         pace: u64,
         quiet: Arc<Vec<(Duration, Duration)>>,
     ) -> Self {
+        ledger.lock().ends.push((name, Arc::downgrade(&peer.session)));
         Self {
             peer: peer.clone(),
             ledger: ledger.clone(),
