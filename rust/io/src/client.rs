@@ -51,7 +51,7 @@ impl Client {
         let tls = QuicClientConfig::try_from(tls::client(&config)?)
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ClientConfig::new(Arc::new(tls));
-        crypto.transport_config(config.common.transport(Side::Client));
+        crypto.transport_config(config.common.transport(Side::Client, &driver));
         Ok(Arc::new(Self {
             driver,
             port,

@@ -4,8 +4,9 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
 use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
+use wt_quic::congestion::{SharedFactory, with_room_for_acks};
 
-use crate::stateless_reset::ResetKey;
+use crate::{driver::Driver, stateless_reset::ResetKey};
 
 /// Bytes of datagrams that may wait in one session, each way. 4 MiB is 3 600 full-sized datagrams, about 30 ms at 1 Gbit/s.
 pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
@@ -326,8 +327,8 @@ impl CommonConfig {
         }
     }
 
-    /// quinn's transport configuration.
-    pub fn transport(&self, side: Side) -> Arc<TransportConfig> {
+    /// quinn's transport configuration, for connections of this driver.
+    pub fn transport(&self, side: Side, driver: &Driver) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
         let (bidi, uni) = self.stream_limits(side);
         let varint = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
@@ -347,12 +348,18 @@ impl CommonConfig {
                 self.keep_alive
                     .map(|interval| interval.min(self.idle_timeout / 2).min(LONGEST_TIMER)),
             )
-            .congestion_controller_factory(match self.congestion_control {
-                CongestionControl::Cubic => Arc::new(congestion::CubicConfig::default()) as Arc<_>,
-                CongestionControl::NewReno => Arc::new(congestion::NewRenoConfig::default()) as Arc<_>,
-                CongestionControl::Bbr => Arc::new(congestion::BbrConfig::default()) as Arc<_>,
-            });
+            .congestion_controller_factory(self.congestion_controllers(driver));
         Arc::new(transport)
+    }
+
+    fn congestion_controllers(&self, driver: &Driver) -> SharedFactory {
+        let factory: SharedFactory = match self.congestion_control {
+            CongestionControl::Cubic => Arc::new(congestion::CubicConfig::default()),
+            CongestionControl::NewReno => Arc::new(congestion::NewRenoConfig::default()),
+            CongestionControl::Bbr => Arc::new(congestion::BbrConfig::default()),
+        };
+        let driver = driver.clone();
+        with_room_for_acks(factory, Arc::new(move || driver.now()))
     }
 }
 

@@ -3,6 +3,7 @@
 //! The one crate that names quinn's stream types, so that RESET_STREAM_AT can be added underneath later without touching
 //! the layers above. It knows nothing of HTTP/3 or WebTransport: error codes are plain 62-bit numbers.
 
+pub mod congestion;
 mod streams;
 
 pub use quinn::Connection;
