@@ -381,16 +381,19 @@ pub(crate) async fn pump(stream: Arc<SendStream>, mut quic: wt_quic::SendStream)
         };
         let stopped = match work {
             Work::Write(chunks, header_len) => {
-                let written = if stream.session.flow_control().is_none() {
-                    write(&stream, &mut quic, chunks).await
-                } else {
-                    // While the session's credit holds it up, QUIC does not tell of a stop.
-                    let write = write_within_credit(&stream, &mut quic, chunks, header_len);
-                    match select(write, &mut stopped).await {
-                        Either::Left(written) => written,
-                        Either::Right(Stopped::ByPeer(code)) => Err(WriteError::Stopped(code)),
-                        Either::Right(_) => Err(WriteError::ConnectionLost),
+                let write = async {
+                    if stream.session.flow_control().is_none() {
+                        write(&stream, &mut quic, chunks).await
+                    } else {
+                        write_within_credit(&stream, &mut quic, chunks, header_len).await
                     }
+                };
+                // A write that credit holds up, the session's or QUIC's, need not hear of a stop. Of quinn-proto 0.11.19 it does
+                // not when both the connection's and the stream's credit were used up as the stop came.
+                let written = match select(write, &mut stopped).await {
+                    Either::Left(written) => written,
+                    Either::Right(Stopped::ByPeer(code)) => Err(WriteError::Stopped(code)),
+                    Either::Right(_) => Err(WriteError::ConnectionLost),
                 };
                 match written {
                     Ok(()) => continue,
