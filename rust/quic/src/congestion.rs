@@ -90,38 +90,19 @@ impl Controller for Roomy {
         self.inner.on_sent(now, bytes, last_packet_number);
     }
 
-    fn on_ack(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        bytes: u64,
-        app_limited: bool,
-        rtt: &RttEstimator,
-    ) {
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, app_limited: bool, rtt: &RttEstimator) {
         self.interval = rtt.min().max(MIN_INTERVAL);
         self.inner.on_ack(now, sent, bytes, app_limited, rtt);
     }
 
-    fn on_end_acks(
-        &mut self,
-        now: Instant,
-        in_flight: u64,
-        app_limited: bool,
-        largest_packet_num_acked: Option<u64>,
-    ) {
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest_packet_num_acked: Option<u64>) {
         self.in_flight = in_flight;
         self.extra = EXTRA;
         self.inner
             .on_end_acks(now, in_flight, app_limited, largest_packet_num_acked);
     }
 
-    fn on_congestion_event(
-        &mut self,
-        now: Instant,
-        sent: Instant,
-        is_persistent_congestion: bool,
-        lost_bytes: u64,
-    ) {
+    fn on_congestion_event(&mut self, now: Instant, sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
         self.in_flight = self.in_flight.saturating_sub(lost_bytes);
         self.inner
             .on_congestion_event(now, sent, is_persistent_congestion, lost_bytes);
@@ -134,7 +115,8 @@ impl Controller for Roomy {
 
     fn window(&self) -> u64 {
         let window = self.inner.window();
-        if self.extra > 0 && self.is_full() && (self.clock)().saturating_duration_since(self.last_sent) >= self.interval {
+        if self.extra > 0 && self.is_full() && (self.clock)().saturating_duration_since(self.last_sent) >= self.interval
+        {
             // quinn sends while what is in flight and the packet stay below this.
             return window.max(self.in_flight + self.mtu + 1);
         }

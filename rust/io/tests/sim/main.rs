@@ -16,6 +16,7 @@ mod diary;
 mod network;
 mod node;
 mod random;
+mod scripted;
 mod seeds;
 mod setting;
 mod workload;

@@ -15,9 +15,9 @@ use wt_io::{
 
 use crate::{
     common::Net,
-    network::{Link, Traffic},
+    network::{Link, Network, Traffic},
     random::Random,
-    setting::Setting,
+    setting::{Stage, play},
     workload::{Actor, Ledger, Sums},
     world::World,
 };
@@ -64,32 +64,15 @@ pub fn run(seed: u64, duration: Duration) -> Result<Outcome, String> {
 }
 
 fn live(seed: u64, duration: Duration, ledger: &Arc<Mutex<Ledger>>) -> Result<Outcome, String> {
-    let setting = Setting::new(seed);
-    let world = setting.world.clone();
-    {
-        let mut random = Random::new(seed, "links");
-        let mut network = world.network.lock();
+    let mut random = Random::new(seed, "links");
+    let prepare = |network: &mut Network| {
         let latency = random.millis(5..120);
         network.up = link(&mut random, latency);
         network.down = link(&mut random, latency);
         network.mtu = random.one_of(&MTUS);
-    }
-    let born = setting.net.born();
-    let story = story(seed, duration, setting.net, setting.host, world.clone(), ledger.clone());
-    let result = world.run(duration + AFTERMATH, story);
-    result.map_err(|stuck| stuck.to_string())?;
-    // The weather comes by once more, and quinn forgets closed connections after three probe timeouts.
-    let afterwards = setting.server.driver().sleep(Duration::from_secs(120));
-    world
-        .run(AFTERMATH, afterwards)
-        .map_err(|stuck| format!("after the end: {stuck}"))?;
-    let (sessions, connections) = born.left();
-    let tasks = [setting.server.tasks(), setting.client.tasks()];
-    if (sessions, connections, tasks) != (0, 0, [0, 0]) {
-        return Err(format!(
-            "left at the end: {sessions} sessions, {connections} connections, {tasks:?} tasks"
-        ));
-    }
+    };
+    let story = |stage| story(seed, duration, stage, ledger.clone());
+    let world = play(seed, duration + AFTERMATH, prepare, story)?;
     let network = world.network.lock();
     let sums = ledger.lock().sums;
     Ok(Outcome {
@@ -112,7 +95,8 @@ fn link(random: &mut Random, latency: Duration) -> Link {
     }
 }
 
-async fn story(seed: u64, duration: Duration, net: Net, host: String, world: Arc<World>, ledger: Arc<Mutex<Ledger>>) {
+async fn story(seed: u64, duration: Duration, stage: Stage, ledger: Arc<Mutex<Ledger>>) {
+    let Stage { world, net, host } = stage;
     let mut random = Random::new(seed, "story");
     let scene = |text: String| ledger.lock().scene = text;
     let (server, client) = configs(&net, &mut random);

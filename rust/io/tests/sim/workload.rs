@@ -34,7 +34,7 @@ use crate::{
 const STALLED: Duration = Duration::from_secs(600);
 
 /// Halves that an end reads and writes at once; with more it opens no further stream. A path with 5 % loss carries little.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 10;
 
 /// A stream that was reset and did not arrive within this time never will: its packets were tried many times.
 const NEVER: Duration = Duration::from_secs(60);
