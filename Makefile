@@ -19,7 +19,7 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := not interop and not stress$(if $(BROWSER),, and not browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress soak fuzz build develop format lint layers bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress soak sim sim-short fuzz build develop format lint layers bench clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
@@ -33,6 +33,7 @@ help:
 	@echo "make stress    the stress tests (minutes)"
 	@echo "make soak      200 sessions for 10 minutes: leaks, hangs, counters (SECONDS=60; SOAK_SEED=... to replay)"
 	@echo "make fuzz      the fuzz targets of rust/proto, 60 s each (SECONDS=600, FUZZ='frame session')"
+	@echo "make sim       200 seeds of an hour on a simulated network (half an hour); sim-short: of ten minutes"
 	@echo "make bench     benchmarks, see benches/README.md"
 	@echo "make clean     remove what was built here (.venv, target, dist)"
 	@echo "Options: PYTHON=python3.13, PROFILE=fast (a quicker build), CARGO_TARGET_DIR"
@@ -71,6 +72,15 @@ soak: build $(VENV)/.dev
 
 fuzz: | tools
 	CARGO_TARGET_DIR="$(TARGET)" rust/proto/fuzz/run $(or $(SECONDS),60) $(FUZZ)
+
+# Seeds that fail name the command that repeats them.
+SIMULATE = cargo test --profile fast --locked -p wt-io --test sim -- --ignored --exact --nocapture many_seeds
+
+sim: | tools
+	SIM_SEEDS=200 SIM_SECONDS=3600 $(SIMULATE)
+
+sim-short: | tools
+	SIM_SEEDS=200 SIM_SECONDS=600 $(SIMULATE)
 
 # ---------------------------------------------------------------------------------------------------------------------
 # One build for demo, test, lint and bench: a wheel, installed as a user installs it. An editable install is not used

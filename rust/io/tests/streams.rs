@@ -24,6 +24,7 @@ both_drivers!(
     the_code_of_a_reset_surfaces,
     the_code_of_a_stop_surfaces,
     a_stop_surfaces_while_nobody_writes,
+    a_stop_surfaces_when_all_credit_is_used_up,
     a_reset_right_after_the_opening_finds_its_session,
     ten_openers_share_a_limit_of_five,
     a_cancelled_opening_gives_its_place_up,
@@ -240,6 +241,37 @@ async fn a_stop_surfaces_while_nobody_writes(net: Net) {
     pair.server.accept_uni().await.stop(77);
     pair.client.event_loop().ready(send.ended()).await;
     assert_eq!(send.end().and_then(|end| end.application_code()), Some(77));
+    pair.finish().await;
+}
+
+async fn a_stop_surfaces_when_all_credit_is_used_up(net: Net) {
+    let mut config = net.server_config();
+    config.common.window_auto_scale = false;
+    config.common.window_size = 20_000;
+    config.common.stream_buffer_size = 1;
+    let pair = net.pair_with(config, net.client_config()).await;
+    let frames = || pair.client.connection().quic().stats().frame_tx;
+    let mut streams = Vec::new();
+    for number in 1..=3 {
+        let send = pair.client.open_uni().await;
+        assert_eq!(send.write(&pattern(300_000), false), Ok(Written::Sent));
+        streams.push((send, pair.server.accept_uni().await));
+        eventually("the stream's credit is used up", || {
+            frames().stream_data_blocked >= number
+        })
+        .await;
+    }
+    // The connection's window is that of four streams.
+    for _ in 0..2 {
+        let send = pair.client.open_uni().await;
+        assert_eq!(send.write(&pattern(300_000), false), Ok(Written::Sent));
+    }
+    eventually("the connection's credit is used up", || frames().data_blocked > 0).await;
+    for (send, recv) in streams {
+        recv.stop(77);
+        pair.client.event_loop().ready(send.ended()).await;
+        assert_eq!(send.end().and_then(|end| end.application_code()), Some(77));
+    }
     pair.finish().await;
 }
 
