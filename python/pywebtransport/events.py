@@ -422,8 +422,8 @@ class EventEmitter:
     ) -> None:
         """Record the event and hand it to a task, so that a slow handler does not hold up the caller.
 
-        Events keep their order. Without a running event loop they wait for the next `emit()`. The history holds the event
-        with the data `remembered`, if they are given: those may shrink later.
+        Events keep their order. Without a running event loop they wait for the next `emit()`. The history holds the
+        event with the data `remembered`, if they are given: those may shrink later.
         """
         state = self._state()
         event = Event(type=event_type, data=data, source=source)

@@ -133,13 +133,13 @@ class Peer(QuicConnectionProtocol):
         return limit - quic.get_next_available_stream_id(is_unidirectional=unidirectional) // 4
 
     async def until_room(self, *, unidirectional: bool) -> None:
-        """Wait until the server lets one more stream open. Without credit aioquic queues it, and resets it all the same."""
+        """Wait until the server lets one more stream open: aioquic resets even those that it may not open."""
         if self.room(unidirectional=unidirectional) <= 0:
             self.transmit()
             await self.until(lambda: self.room(unidirectional=unidirectional) > 0, "credit for a stream")
 
     async def turn(self, count: int) -> None:
-        """In a flood, after its item number `count`: send what was queued, let the answers in, keep the server's pace."""
+        """In a flood, after item number `count`: send what was queued, let the answers in, keep the server's pace."""
         if count % _TURN == _TURN - 1:
             self.transmit()
             await asyncio.sleep(0)

@@ -176,7 +176,7 @@ class ServerProcess:
             raise AssertionError(f"not within {seconds} s; last seen: {seen}") from None
 
     async def stats(self) -> dict[str, Any]:
-        """What the server counts."""
+        """What the server counts. It gives back memory that nobody uses for that."""
         async with asyncio.timeout(SECONDS), self.normal_session("/stats") as session:
             return await _ask(session)
 

@@ -109,10 +109,15 @@ async def test_capsules_that_come_byte_by_byte(server: ServerProcess) -> None:
     """Each byte in a DATA frame and a packet of its own."""
     async with server.connect() as peer:
         session = await peer.session()
-        for byte in capsule(wire.CAPSULE_GREASE[2], b"?") + capsule(CapsuleType.DATAGRAM, b"one") + CLOSE:
-            peer.write(session, data(bytes([byte])))
-            peer.transmit()
+
+        def send(capsules: bytes) -> None:
+            for byte in capsules:
+                peer.write(session, data(bytes([byte])))
+                peer.transmit()
+
+        send(capsule(wire.CAPSULE_GREASE[2], b"?") + capsule(CapsuleType.DATAGRAM, b"one"))
         await peer.until(lambda: bool(peer.datagrams), "an echo")
+        send(CLOSE)
         await peer.finished(session)
 
 
@@ -154,6 +159,28 @@ async def test_more_capsules_before_the_answer_than_are_held(server: ServerProce
         assert await peer.reset_code(session) == Code.EXCESSIVE_LOAD
         assert await peer.stop_code(session) == Code.EXCESSIVE_LOAD
         await peer.echoes(await peer.session())
+
+
+@pytest.mark.parametrize("path", ["/late", "/pour"])
+@pytest.mark.parametrize("width", ["session", "connection"])
+async def test_handlers_are_not_to_blame(either_server: ServerProcess, path: str, width: str) -> None:
+    """A handler that waits when its peer breaks a rule ends like one whose peer leaves: no traceback for a peer to fill
+    the log with.
+    """
+    async with either_server.connect() as peer:
+        session = peer.bidi(peer.request(path))
+        await peer.sent()
+        if path == "/pour":
+            await peer.response(session)
+        if width == "connection":
+            peer.write(session, peer.request())
+            assert await peer.close_code() == Code.FRAME_UNEXPECTED
+        else:
+            peer.write(session, data(capsule(0x5000, bytes(65_537)) + _MALFORMED["drain with a value"]))
+            code = Code.EXCESSIVE_LOAD if path == "/late" else Code.MESSAGE_ERROR
+            assert await peer.reset_code(session) == code
+    await either_server.until(lambda seen: seen["tasks"] <= either_server.tasks_before)
+    assert either_server.log() == ""
 
 
 async def test_capsules_of_a_request_that_is_refused(server: ServerProcess) -> None:

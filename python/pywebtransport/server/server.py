@@ -414,8 +414,8 @@ class WebTransportServer(EventEmitter):
     def _emit_about(self, connection: WebTransportConnection, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event that names its connection.
 
-        The history lets the connection go when it has ended: a thousand of them would hold all that QUIC knew of theirs,
-        which is 50 KiB each.
+        The history lets the connection go when it has ended: a thousand of them would hold all that QUIC knew of
+        theirs, which is 50 KiB each.
         """
         remembered = {**data, "connection": connection}
         connection._on_close(lambda _: remembered.pop("connection", None))

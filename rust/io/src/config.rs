@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
 use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
-use wt_quic::congestion::{SharedFactory, with_room_for_acks};
+use wt_quic::congestion::{SharedFactory, with_room};
 
 use crate::{driver::Driver, stateless_reset::ResetKey};
 
@@ -359,7 +359,7 @@ impl CommonConfig {
             CongestionControl::Bbr => Arc::new(congestion::BbrConfig::default()),
         };
         let driver = driver.clone();
-        with_room_for_acks(factory, Arc::new(move || driver.now()))
+        with_room(factory, Arc::new(move || driver.now()))
     }
 }
 

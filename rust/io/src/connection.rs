@@ -383,8 +383,7 @@ impl Connection {
             by: Initiator::Local,
             cause: "closed",
         });
-        let code = quinn::VarInt::from_u64(code).unwrap_or(quinn::VarInt::MAX);
-        self.quic.close(code, reason.as_bytes());
+        wt_quic::close(&self.quic, code, reason.as_bytes());
     }
 
     /// The application is done with a session: close the connection if no other lives on it, and no plain request. A

@@ -221,6 +221,10 @@ impl Server {
     /// The release goes on without the caller.
     pub async fn close(self: Arc<Self>) {
         if !self.shared.closed.swap(true, AcqRel) {
+            // Each by itself first: the endpoint's close does not leave while data fills the congestion window.
+            for connection in self.shared.live() {
+                connection.close(Code::H3_NO_ERROR.0, "the server is shutting down");
+            }
             self.endpoint
                 .close(quinn_code(Code::H3_NO_ERROR), b"the server is shutting down");
             endpoint::forget(&self.endpoint);

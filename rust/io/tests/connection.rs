@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::{Dialer, Net, Peer, both_drivers, eventually};
+use common::{Dialer, Net, Peer, both_drivers, eventually, pattern};
 use wt_io::{
     config::{CongestionControl, ServerConfig},
     connection::Connection,
@@ -36,6 +36,7 @@ both_drivers!(
     localhost_finds_a_server_on_ipv6,
     a_dual_stack_server_shows_ipv4_addresses_as_such,
     the_first_close_of_a_connection_wins,
+    a_close_leaves_while_data_fills_the_congestion_window,
     waiters_for_the_end_of_a_connection_are_woken,
     keep_alive_holds_an_idle_connection,
     the_shorter_idle_timeout_ends_a_quiet_connection,
@@ -344,6 +345,29 @@ async fn the_first_close_of_a_connection_wins(net: Net) {
         assert!(end.connection().stats().closed_at.get() > 0.0);
     }
     pair.finish().await;
+}
+
+/// quinn alone holds it back, and the peer learns of nothing but its own idle timeout.
+async fn a_close_leaves_while_data_fills_the_congestion_window(net: Net) {
+    for by_server in [true, false] {
+        let pair = net.pair().await;
+        let (here, there) = if by_server {
+            (&pair.server, &pair.client)
+        } else {
+            (&pair.client, &pair.server)
+        };
+        let send = here.open_uni().await;
+        // A hundred times what may be in flight at the beginning.
+        here.write(&send, &pattern(1 << 20), false).await.expect("taken");
+        let frames = || there.connection().quic().stats().frame_rx.stream;
+        let before = frames();
+        eventually("the first of it arrives", || frames() > before).await;
+        here.connection().close(Code::H3_FRAME_ERROR.0, "in the middle of it");
+        there.connection().lost().await;
+        let end = there.connection().end().expect("it ended");
+        assert_eq!((end.code, end.by), (Code::H3_FRAME_ERROR.0, Initiator::Peer));
+        pair.finish().await;
+    }
 }
 
 async fn waiters_for_the_end_of_a_connection_are_woken(net: Net) {

@@ -28,6 +28,7 @@ both_drivers!(
     streams_of_no_known_kind_are_refused_one_by_one,
     a_request_stream_of_the_server_ends_the_connection,
     this_side_opens_its_control_stream_first_and_leaves_the_peers_alone,
+    a_control_stream_that_is_stopped_ends_the_connection,
     there_is_credit_for_a_hundred_requests_and_three_streams_of_http3,
     a_server_that_closes_says_that_nothing_is_wrong,
     requests_that_end_too_early_are_incomplete,
@@ -225,6 +226,13 @@ async fn this_side_opens_its_control_stream_first_and_leaves_the_peers_alone(net
     assert!(in_vain(ended).await, "the control stream stays open");
     raw.finish().await;
     session.closed().await;
+}
+
+async fn a_control_stream_that_is_stopped_ends_the_connection(net: Net) {
+    let raw = RawClient::ready(&net).await;
+    let mut control = raw.quic.accept_uni().await.expect("the server's first stream");
+    control.stop(quinn_code(Code::H3_NO_ERROR)).expect("it is open");
+    raw.ends_with(Code::H3_CLOSED_CRITICAL_STREAM).await;
 }
 
 async fn there_is_credit_for_a_hundred_requests_and_three_streams_of_http3(net: Net) {

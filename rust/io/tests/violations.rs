@@ -23,6 +23,7 @@ both_drivers!(
     limits_that_cannot_be_end_the_session,
     without_flow_control_its_capsules_mean_nothing,
     a_surplus_session_is_reset,
+    sessions_that_ended_without_a_fin_are_few,
 );
 
 /// `SETTINGS` and WT_INITIAL_MAX_DATA = 63.
@@ -129,6 +130,24 @@ async fn a_surplus_session_is_reset(net: Net) {
     assert!(session.is_connected(), "the first session goes on");
     raw.finish().await;
     session.closed().await;
+}
+
+/// Each waits a second for the client's FIN. Whoever never sends it gets 16 of them in that time, and no more.
+async fn sessions_that_ended_without_a_fin_are_few(net: Net) {
+    let raw = ready(&net).await;
+    let close = data(&encoded(&Capsule::Close {
+        code: 0,
+        reason: String::new(),
+    }));
+    let mut requests = Vec::new();
+    for _ in 0..16 {
+        let (mut send, recv) = raw.request().await;
+        send.write_all(&close).await.expect("written");
+        raw.listener.accept().await.closed().await;
+        requests.push((send, recv));
+    }
+    raw.request_is_reset(Code::H3_REQUEST_REJECTED).await;
+    raw.finish().await;
 }
 
 /// A stream of session 0.

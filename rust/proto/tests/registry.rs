@@ -126,6 +126,15 @@ fn early_datagrams_are_bounded_by_bytes() {
 }
 
 #[test]
+fn an_early_datagram_keeps_no_packet_alive() {
+    let (mut registry, now) = registry();
+    let packet = Bytes::from(vec![7; 1200]);
+    assert_eq!(registry.datagram(4, packet.slice(..2), now), DatagramRoute::Buffered);
+    assert!(packet.is_unique());
+    assert_eq!(registry.insert(4, "a").datagrams, [packet.slice(..2)]);
+}
+
+#[test]
 fn what_waits_too_long_is_given_back() {
     let (mut registry, now) = registry();
     registry.stream(0, 1, now);

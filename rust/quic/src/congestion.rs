@@ -1,23 +1,30 @@
-//! Congestion control that leaves room for acknowledgements.
+//! Congestion control that leaves room for acknowledgements and for the close.
 //!
-//! quinn sends an ACK by itself only while nothing else waits to be sent. When data waits for congestion window or pacing,
-//! the ACK waits with it (quinn-proto 0.11.19, `poll_transmit`), and so does a PING, although RFC 9000 section 13.2.1 wants
-//! packets acknowledged within max_ack_delay. Two ends that both have data to send on a lossy path then hold back each
-//! other's ACKs, and each other's window with them: round trips are measured in seconds, probe timeouts grow to minutes,
-//! and the next rebinding or outage ends the connection, or its idle timeout does. Simulation showed it.
+//! quinn sends nothing at all while data waits and the window is full or the pacer says so (quinn-proto 0.11.19,
+//! `poll_transmit`), although two things are not congestion control's business (RFC 9002 section 2):
 //!
-//! The controller here is the wrapped one, but when its window is full and nothing was sent for a round trip, it has room
-//! for one packet, in which the ACK goes along. That deviates from RFC 9002 section 7 (no packet beyond the window but
-//! probes) by one packet in a round trip; the smallest window is two.
+//! * **ACKs**, which RFC 9000 section 13.2.1 wants within max_ack_delay. Two ends that both have data to send on a lossy path
+//!   then hold back each other's ACKs, and each other's window with them: round trips are measured in seconds, probe
+//!   timeouts grow to minutes, and the next rebinding or outage ends the connection, or its idle timeout does. Simulation
+//!   showed it. So when the window is full and nothing was sent for a round trip, there is room for one packet, in which
+//!   the ACK goes along. That deviates from RFC 9002 section 7 by one packet in a round trip; the smallest window is two.
+//! * **CONNECTION_CLOSE**. A closed connection reads no ACKs any more, so its window never opens: whoever closed in the
+//!   middle of a bulk transfer closed silently, and the peer found out by its idle timeout. So [`close`] lifts the window.
 
 use std::{
     any::Any,
     fmt,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
-use quinn::congestion::{Controller, ControllerFactory, ControllerMetrics};
+use quinn::{
+    Connection, VarInt,
+    congestion::{Controller, ControllerFactory, ControllerMetrics},
+};
 use quinn_proto::RttEstimator;
 
 /// The time by the clock that quinn's timers go by.
@@ -33,9 +40,17 @@ const MIN_INTERVAL: Duration = Duration::from_millis(25);
 /// the probe timeout, which alone finds out that the path has become narrower.
 const EXTRA: u32 = 2;
 
-/// The controllers of `inner`, with room for acknowledgements.
-pub fn with_room_for_acks(inner: SharedFactory, clock: Clock) -> SharedFactory {
+/// The controllers of `inner`, with room for acknowledgements and for [`close`].
+pub fn with_room(inner: SharedFactory, clock: Clock) -> SharedFactory {
     Arc::new(Factory { inner, clock })
+}
+
+/// Send CONNECTION_CLOSE, whatever waits. The first close wins.
+pub fn close(connection: &Connection, code: u64, reason: &[u8]) {
+    if let Ok(controller) = connection.congestion_state().into_any().downcast::<Roomy>() {
+        controller.is_closing.store(true, Relaxed);
+    }
+    connection.close(VarInt::from_u64(code).unwrap_or(VarInt::MAX), reason);
 }
 
 struct Factory {
@@ -59,6 +74,7 @@ impl ControllerFactory for Factory {
             last_sent: now,
             interval: MIN_INTERVAL,
             extra: EXTRA,
+            is_closing: Arc::default(),
         })
     }
 }
@@ -72,6 +88,8 @@ struct Roomy {
     last_sent: Instant,
     interval: Duration,
     extra: u32,
+    /// Shared with the copies that quinn hands out.
+    is_closing: Arc<AtomicBool>,
 }
 
 impl Roomy {
@@ -114,6 +132,9 @@ impl Controller for Roomy {
     }
 
     fn window(&self) -> u64 {
+        if self.is_closing.load(Relaxed) {
+            return UNPACED;
+        }
         let window = self.inner.window();
         if self.extra > 0 && self.is_full() && (self.clock)().saturating_duration_since(self.last_sent) >= self.interval
         {
@@ -133,6 +154,7 @@ impl Controller for Roomy {
             clock: self.clock.clone(),
             // quinn clones it for a new path, on which nothing is in flight.
             in_flight: 0,
+            is_closing: self.is_closing.clone(),
             ..*self
         })
     }
@@ -142,6 +164,9 @@ impl Controller for Roomy {
     }
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
-        self.inner.into_any()
+        self
     }
 }
+
+/// The smallest window that quinn neither fills nor paces.
+const UNPACED: u64 = 1 << 32;

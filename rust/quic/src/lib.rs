@@ -1,4 +1,4 @@
-//! quinn's streams with explicit endings.
+//! quinn's streams with explicit endings, and a congestion window that acknowledgements and closes can leave.
 //!
 //! The one crate that names quinn's stream types, so that RESET_STREAM_AT can be added underneath later without touching
 //! the layers above. It knows nothing of HTTP/3 or WebTransport: error codes are plain 62-bit numbers.
@@ -6,6 +6,7 @@
 pub mod congestion;
 mod streams;
 
+pub use congestion::close;
 pub use quinn::Connection;
 pub use streams::{
     ReadError, RecvStream, SendStream, Stopped, WriteError, accept_bi, accept_uni, open_bi, open_uni, try_open_bi,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use quinn::congestion::{Controller, NewRenoConfig};
-use wt_quic::congestion::with_room_for_acks;
+use wt_quic::congestion::with_room;
 
 const MTU: u64 = 1200;
 
@@ -22,7 +22,7 @@ impl Path {
         let now = Arc::new(Mutex::new(Instant::now()));
         let clock = now.clone();
         let clock = Arc::new(move || *clock.lock().expect("not poisoned"));
-        let factory = with_room_for_acks(Arc::new(NewRenoConfig::default()), clock);
+        let factory = with_room(Arc::new(NewRenoConfig::default()), clock);
         let begin = *now.lock().expect("not poisoned");
         let controller = factory.build(begin, MTU as u16);
         let window = controller.window();

@@ -46,7 +46,7 @@ impl ServerShared {
         self.request_ended.notify_waiters();
     }
 
-    fn live(&self) -> Vec<Arc<Connection>> {
+    pub(super) fn live(&self) -> Vec<Arc<Connection>> {
         self.connections.lock().iter().filter_map(Weak::upgrade).collect()
     }
 }
