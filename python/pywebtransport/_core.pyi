@@ -32,6 +32,7 @@ __all__ = [
     "Server",
     "Session",
     "StreamOpening",
+    "Subscription",
     "check_origin_pattern",
     "forget_after_fork",
     "generate_dev_certificate",
@@ -323,8 +324,8 @@ class Session:
         """Ready once the session is connected, or ended before that."""
     def closed(self) -> Readiness: ...
     def subscribe(self, callback: Callable[[], None]) -> Subscription:
-        """Call back through `loop.call_soon` after every change of `state` and when `take_events` has something, as long
-        as the subscription lives."""
+        """Call back through `loop.call_soon` after every change of `state` and when `take_events` has something, as
+        long as the subscription lives."""
     def counters(self) -> dict[str, float]:
         """SessionStats' counters (created_at, ready_at, closed_at (0 = not yet), streams_created, streams_closed,
         stream_errors, bidirectional_streams, unidirectional_streams, datagrams_sent, datagrams_received,

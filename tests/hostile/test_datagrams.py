@@ -1,8 +1,8 @@
 """Datagrams that name nothing, and more of them than anybody wants.
 
-Memory: `max_pending_events_per_session` (16) and `max_total_pending_events` (1000) datagrams wait for sessions that are not
-there, for `pending_event_ttl`; `datagram_queue_size` (4096) and 4 MiB (DATAGRAM_QUEUE_BYTES) wait in a session that does
-not read; 4 MiB wait for the driver to look (DATAGRAM_RECEIVE_BUFFER). What is too much drops the oldest.
+Memory: `max_pending_events_per_session` (16) and `max_total_pending_events` (1000) datagrams wait for sessions that are
+not there, for `pending_event_ttl`; `datagram_queue_size` (4096) and 4 MiB (DATAGRAM_QUEUE_BYTES) wait in a session that
+does not read; 4 MiB wait for the driver to look (DATAGRAM_RECEIVE_BUFFER). What is too much drops the oldest.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The life of a session with a client that is slow, rude, silent or gone.
 
 Memory: a request that is not complete, or waits for SETTINGS, holds up to 64 KiB (MAX_FIELD_SECTION_SIZE) of one field
-section; there are as many as QUIC lets a client open, 113 by default. A close is given up after `close_timeout` for what
-was written and about a second (CLOSE_ANSWER_TIMEOUT) for the client's answer; a client that says nothing at all is
+section; there are as many as QUIC lets a client open, 114 by default. A close is given up after `close_timeout` for
+what was written and about a second (CLOSE_ANSWER_TIMEOUT) for the client's answer; a client that says nothing at all is
 forgotten after `connection_idle_timeout`.
 """
 
@@ -100,7 +100,7 @@ async def test_cookies_in_crumbs(server: ServerProcess) -> None:
 @pytest.mark.parametrize("when", ["inside its headers", "before the answer", "in the session"])
 @pytest.mark.parametrize("how", ["reset", "stop", "fin"])
 async def test_a_request_that_is_given_up(either_server: ServerProcess, how: str, when: str) -> None:
-    """The other half ends too: with the code of a stop, with H3_REQUEST_CANCELLED otherwise, a session's with its FIN."""
+    """The other half ends too: with the code of a stop, H3_REQUEST_CANCELLED otherwise; a session's FIN with a FIN."""
     async with either_server.connect(wire.FLOW_CONTROL) as peer:
         match when:
             case "inside its headers":
