@@ -64,7 +64,7 @@ pub fn fill(number: u64, offset: u64, bytes: &mut [u8]) {
     let mut word = [0; 8];
     for (index, byte) in bytes.iter_mut().enumerate() {
         let at = offset + index as u64;
-        if index == 0 || at % 8 == 0 {
+        if index == 0 || at.is_multiple_of(8) {
             word = mix(number.rotate_left(32) ^ (at / 8)).to_le_bytes();
         }
         *byte = word[(at % 8) as usize];
