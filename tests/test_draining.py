@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ClientConfig, ConnectionError, SessionError, WebTransportClient, WebTransportSession
+from pywebtransport.client._pooling import SharedConnections
 from pywebtransport.connection import WebTransportConnection
 from pywebtransport.types import EventType, SessionState
 from pywebtransport.utils import DevCertificate
@@ -106,6 +107,30 @@ async def test_a_request_on_its_way_when_the_server_drains_goes_to_another_conne
         assert connection is not None
         # The GOAWAY and the request pass each other.
         _, second = await asyncio.gather(connection.drain(), client.connect(server.url()))
+        assert second.connection is not first.connection
+        assert second.state is SessionState.CONNECTED
+
+
+async def test_a_connection_may_drain_between_looking_and_asking(
+    certificate: DevCertificate, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The I/O thread reads the GOAWAY after the client has found room on a shared connection."""
+    find = SharedConnections.find
+
+    def find_too_late(shared: SharedConnections) -> WebTransportConnection | None:
+        connection = find(shared)
+        if connection is not None and connection._core is not None:
+            connection._core.go_away()
+        return connection
+
+    config = client_config(certificate, driver=driver, allow_pooling=True, **POOLING)
+    async with (
+        running_server(certificate, driver=driver, max_sessions=5, **POOLING) as server,
+        WebTransportClient(config) as client,
+    ):
+        first = await client.connect(server.url())
+        monkeypatch.setattr(SharedConnections, "find", find_too_late)
+        second = await client.connect(server.url())
         assert second.connection is not first.connection
         assert second.state is SessionState.CONNECTED
 

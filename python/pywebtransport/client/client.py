@@ -31,6 +31,7 @@ from pywebtransport.exceptions import (
     ConfigurationError,
     ConnectionError,
     HandshakeError,
+    SessionError,
     TimeoutError,
     WebTransportError,
 )
@@ -344,7 +345,13 @@ class WebTransportClient(EventEmitter):
                     assert connection._requested is not None, "a new connection has requested its session"
                     session_id = connection._requested
                 else:
-                    session_id = connection._request_session(config, host, port, path)
+                    try:
+                        session_id = connection._request_session(config, host, port, path)
+                    except (ConnectionError, SessionError):
+                        # The I/O thread does not stand still: since `find` it has learnt that there is no room here.
+                        if connection._has_room():
+                            raise
+                        continue
             try:
                 await self._hold(connection)
                 return connection, await connection._wait_for_session(session_id, limit)
