@@ -148,6 +148,17 @@ async def test_a_handler_that_fails_is_logged_once_with_its_path(
     assert errors[0].exc_info
 
 
+async def test_the_event_history_lets_dead_connections_go(server: Server, client: WebTransportClient) -> None:
+    session = await client.connect(server.url("/echo"))
+    (established,) = server.app.server.get_event_history(EventType.CONNECTION_ESTABLISHED)
+    connection = established.data["connection"]
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        tasks.create_task(connection.wait_for(EventType.CONNECTION_CLOSED))
+        await asyncio.sleep(0)
+        await session.close()
+    assert established.data == {"connection_id": connection.connection_id}
+
+
 async def test_a_peer_that_leaves_is_not_an_error(
     server: Server, client: WebTransportClient, caplog: pytest.LogCaptureFixture
 ) -> None:
