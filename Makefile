@@ -33,7 +33,7 @@ help:
 	@echo "make stress    the stress tests (minutes)"
 	@echo "make soak      200 sessions for 10 minutes: leaks, hangs, counters (SECONDS=60; SOAK_SEED=... to replay)"
 	@echo "make fuzz      the fuzz targets of rust/proto, 60 s each (SECONDS=600, FUZZ='frame session')"
-	@echo "make sim       200 seeds of an hour on a simulated network (half an hour); sim-short: of ten minutes"
+	@echo "make sim       200 seeds of an hour on a simulated network (minutes); sim-short: of ten minutes each"
 	@echo "make bench     benchmarks, see benches/README.md"
 	@echo "make clean     remove what was built here (.venv, target, dist)"
 	@echo "Options: PYTHON=python3.13, PROFILE=fast (a quicker build), CARGO_TARGET_DIR"

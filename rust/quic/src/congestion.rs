@@ -13,7 +13,6 @@
 
 use std::{
     any::Any,
-    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -56,12 +55,6 @@ pub fn close(connection: &Connection, code: u64, reason: &[u8]) {
 struct Factory {
     inner: SharedFactory,
     clock: Clock,
-}
-
-impl fmt::Debug for Factory {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Factory")
-    }
 }
 
 impl ControllerFactory for Factory {
