@@ -94,6 +94,7 @@ async def main(certfile: str, keyfile: str, options: str) -> None:
                         "connections": sum(seen.connection_states.values()),
                         "sessions": sum(seen.session_states.values()),
                         "tasks": len(asyncio.all_tasks()),
+                        "handshakes_pending": seen.handshakes_pending,
                         "http_requests": seen.http_requests,
                         "requests_rejected": seen.requests_rejected,
                         "requests_timed_out": seen.requests_timed_out,

@@ -87,8 +87,6 @@ class ServerProcess:
         """Resident memory in bytes when the suite began; set by `warm_up`."""
         self.tasks_before = 0
         """Tasks of its event loop then, as `stats` counts them."""
-        self.abandoned_handshakes = 0
-        """How many handshakes the suite has begun and never ended."""
 
     def url(self, path: str = "/echo") -> str:
         return f"https://127.0.0.1:{self.port}{path}"

@@ -2,8 +2,8 @@
 
 Memory: a session holds what its limits allow, here `initial_max_data` (100 000 bytes) at first and
 `initial_max_streams_*` (10) of each kind; QUIC's windows are the sum over the sessions, of which there are
-`max_sessions` at most and 16 more (SPARE_REQUESTS) that have ended. A limit of the peer is two numbers, however often
-it is raised.
+`max_sessions` at most and 16 more (LINGERING_SESSIONS) that have ended. A limit of the peer is two numbers, however
+often it is raised.
 """
 
 from __future__ import annotations
