@@ -24,7 +24,7 @@ use super::Connection;
 use crate::{
     config::{MAX_EXCHANGES, MAX_FIELD_SECTION_SIZE, MAX_SERVER_EXCHANGES},
     connect_stream::{self, ConnectStream},
-    driver::select,
+    driver::{Either, select},
     http::{self, Exchange},
     server::Accepted,
     session::{Session, reject},
@@ -84,9 +84,11 @@ impl Connection {
         let mut machine = self.flow_controlled(machine).with_peer_limit(self.peer_field_limit());
         // Boxed, as below: this future is as large as its largest part, and a session lives long.
         let reading = Box::pin(read_head(&mut machine, &mut stream.recv, first));
-        let head = match self.driver.timeout(limit, reading).await {
-            Some(Ok(head)) => head,
-            Some(Err(error)) => return self.fail(&error),
+        let head = match self.driver.timeout(limit, select(reading, stream.send.stopped())).await {
+            Some(Either::Left(Ok(head))) => head,
+            Some(Either::Left(Err(error))) => return self.fail(&error),
+            // The session's task hears of it too, and answers.
+            Some(Either::Right(_)) => None,
             None => {
                 self.count_timeout();
                 // RFC 9114 section 4.1.1: nothing of it was processed.
