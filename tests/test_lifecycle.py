@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pywebtransport import ClientConfig, WebTransportClient, connect
+from pywebtransport._bridge import current_bridge
 from pywebtransport.utils import DevCertificate
 from tests.harness import SECONDS, Server, client_config, running_server
 
@@ -76,6 +77,27 @@ async def test_a_session_that_nobody_closed_ends_with_its_last_reference(server:
         await asyncio.sleep(0)
     async with asyncio.timeout(SECONDS):
         await far.wait_closed()
+
+
+async def test_ended_sessions_leave_nothing_in_the_bridge(server: Server, config: ClientConfig) -> None:
+    async def waiters() -> int:
+        for _ in range(3):
+            gc.collect()
+            await asyncio.sleep(0)
+        return current_bridge().stats()["waiters"]
+
+    before = await waiters()
+    for _ in range(5):
+        async with WebTransportClient(config=config) as client:
+            session = await client.connect(server.url())
+            far = await server.next_session()
+            await session.close()
+            await far.wait_closed()
+            del session, far
+    del client
+    async with asyncio.timeout(SECONDS):
+        while await waiters() > before:  # the server notices the ends of the connections a little later
+            await asyncio.sleep(0)
 
 
 _FORKING = """

@@ -27,6 +27,7 @@ from pywebtransport import (
     WebTransportSession,
     WebTransportStream,
 )
+from pywebtransport._bridge import current_bridge
 from pywebtransport.connection import WebTransportConnection
 from tests.soak.protocol import ECHO, FAIL, FAIL_CODE, PATIENCE, PULL, PUSH, SETTLE, STOP, STOP_CODE, Tally
 
@@ -153,6 +154,7 @@ def state(**more: Any) -> dict[str, Any]:
     return {
         "objects": dict(objects),
         "tasks": len(asyncio.all_tasks()),
+        "waiters": current_bridge().stats()["waiters"],
         "descriptors": len(os.listdir("/proc/self/fd")),
         **more,
     }

@@ -169,7 +169,7 @@ def _is_empty(state: dict[str, Any], before: dict[str, Any]) -> bool:
     """Whether the server holds what it held before the load."""
     if state["objects"] or state["sessions"] or state["connections"]:
         return False
-    return all(state[name] <= before[name] for name in ("tasks", "descriptors"))
+    return all(state[name] <= before[name] for name in ("tasks", "waiters", "descriptors"))
 
 
 def _lost_by_the_kernel() -> int:

@@ -166,7 +166,8 @@ impl Bridge {
             driver.drive();
             driver.close();
         }
-        let waiters = std::mem::take(&mut *this.waiters.lock());
+        // The generation goes on: tokens that are still held somewhere must not fit those that come later.
+        let waiters = std::mem::take(&mut this.waiters.lock().slots);
         drop(waiters);
         Self::unwatch_all(slf)
     }
@@ -183,6 +184,7 @@ impl Bridge {
             ("drive_cuts", stats.drive_cuts.get()),
             ("longest_drive_us", stats.longest_drive_us.get()),
             ("late_drives", stats.late_drives.get()),
+            ("waiters", self.waiters.lock().slots.len() as u64),
         ])
     }
 }
@@ -450,9 +452,12 @@ impl Readiness {
     fn repark(&self, ticket: u64, future: Bound<'_, PyAny>) -> PyResult<()> {
         let bridge = self.bridge.get();
         bridge.check()?;
-        if let Some(waiter) = bridge.waiters.lock().get(Token(ticket)) {
-            *waiter = Waiter::Future(Some(future.unbind()));
-        }
+        let next = Waiter::Future(Some(future.unbind()));
+        let mut waiters = bridge.waiters.lock();
+        let before = waiters.get(Token(ticket)).map(|waiter| std::mem::replace(waiter, next));
+        drop(waiters);
+        // Here, because dropping it may run Python code.
+        drop(before);
         self.point
             .queue()
             .repark(&bridge.port, Token(ticket), || self.point.is_ready());
