@@ -118,12 +118,21 @@ async def echo(session: WebTransportSession) -> None:
             if isinstance(stream, WebTransportStream):
                 tasks.create_task(_echo_stream(stream, stream))
             else:
-                tasks.create_task(_echo_stream(stream, await session.create_unidirectional_stream()))
+                tasks.create_task(_echo_one_way(session, stream))
 
 
 async def _echo_datagrams(session: WebTransportSession) -> None:
     async for datagram in session.datagrams:
         await session.datagrams.send(datagram)
+
+
+async def _echo_one_way(session: WebTransportSession, source: WebTransportReceiveStream) -> None:
+    try:
+        sink = await session.create_unidirectional_stream()
+    except StreamError:
+        # `max_streams_per_connection` allows fewer than a peer may open at once.
+        return await source.abort()
+    await _echo_stream(source, sink)
 
 
 async def _echo_stream(source: WebTransportReceiveStream, sink: WebTransportSendStream) -> None:

@@ -54,7 +54,7 @@ enum Hostile {
     Data(u64),
     Stream(bool),
     Consume(u64),
-    Lost,
+    Lost(bool),
     StreamClosed(bool),
     Reserve(Which, u64),
     GiveBack(Which, u64),
@@ -173,7 +173,8 @@ fn act(sides: &mut [Side; 2], who: usize, step: Step, now: Instant) {
             // A stream has no more unseen bytes than QUIC's window lets through.
             let unseen = u64::from(unseen).min(side.sent[0]).min(UNSEEN);
             side.sent[0] -= unseen;
-            other.flow.stream_lost();
+            // Reset by its sender: nothing follows.
+            other.flow.stream_lost(false);
         }
         Step::CloseStream(bidi) => {
             let at = if bidi { 1 } else { 2 };
@@ -269,8 +270,8 @@ fn one_side(steps: &[Hostile]) {
                 flow.consume_data(bytes, now, Duration::from_millis(50));
                 Ok(())
             }
-            Hostile::Lost => {
-                flow.stream_lost();
+            Hostile::Lost(is_stopped) => {
+                flow.stream_lost(is_stopped);
                 Ok(())
             }
             Hostile::StreamClosed(bidi) => {
