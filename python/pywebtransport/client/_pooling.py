@@ -52,9 +52,10 @@ class SharedConnections:
         self._connections.add(connection)
         connection._on_close(self.remove)
 
-    def find(self) -> WebTransportConnection | None:
-        """Return a connection that has room for one more session, or None."""
-        return next((connection for connection in self._connections if connection._has_room()), None)
+    def find(self, full: list[WebTransportConnection]) -> WebTransportConnection | None:
+        """Return a connection that has room for one more session and is none of these, or None."""
+        found = (connection for connection in self._connections if connection not in full)
+        return next((connection for connection in found if connection._has_room()), None)
 
     def remove(self, connection: WebTransportConnection) -> None:
         """Offer this connection no longer: it has ended, or the server takes no further session on it."""

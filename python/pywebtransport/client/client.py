@@ -335,9 +335,10 @@ class WebTransportClient(EventEmitter):
     ) -> tuple[WebTransportConnection, SessionId]:
         """Request a session on a connection that other sessions use, or on a new one that they may use."""
         shared = SharedConnections.of(config, host, port)
+        full: list[WebTransportConnection] = []
         while True:
             async with shared.opening:
-                connection = shared.find()
+                connection = shared.find(full)
                 is_new = connection is None
                 if connection is None:
                     connection = await self._connect(config, host, port, path, None)
@@ -348,9 +349,9 @@ class WebTransportClient(EventEmitter):
                     try:
                         session_id = connection._request_session(config, host, port, path)
                     except (ConnectionError, SessionError):
-                        # The I/O thread does not stand still: since `find` it has learnt that there is no room here.
-                        if connection._has_room():
-                            raise
+                        # It has begun to drain since `find`, or the server's word that QUIC lets one more request
+                        # through is still on its way. Waiting for that could last longer than a new connection.
+                        full.append(connection)
                         continue
             try:
                 await self._hold(connection)

@@ -223,14 +223,23 @@ impl Dialer {
     }
 
     pub fn request_with(&self, connection: &Arc<Connection>, authority: &str, path: &str, headers: HeaderList) -> Peer {
-        let session = connection
-            .request_session(authority.into(), path.into(), headers)
-            .expect("the connection lives");
+        self.try_request(connection, authority, path, headers)
+            .expect("the connection lives")
+    }
+
+    pub fn try_request(
+        &self,
+        connection: &Arc<Connection>,
+        authority: &str,
+        path: &str,
+        headers: HeaderList,
+    ) -> Result<Peer, OpenError> {
+        let session = connection.request_session(authority.into(), path.into(), headers)?;
         self.born.session(&session);
-        Peer {
+        Ok(Peer {
             session,
             event_loop: self.event_loop.clone(),
-        }
+        })
     }
 
     /// Connect and establish a session: the client's view of it, then the server's.
