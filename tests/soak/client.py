@@ -28,7 +28,7 @@ from pywebtransport import (
     WebTransportSession,
     WebTransportStream,
 )
-from tests.soak.protocol import ECHO, FAIL, FAIL_CODE, PATIENCE, PULL, PUSH, SETTLE, STOP, STOP_CODE, Tally
+from tests.soak.protocol import ECHO, FAIL, FAIL_CODE, PATIENCE, PULL, PUSH, SETTLE, STOP, STOP_CODE, Tally, trim
 
 ENDINGS = ["close", "leave", "fail", "forget", "abrupt"]
 """How a session ends: closed; with its client; by a failing handler; as garbage; closed while streams are running."""
@@ -278,6 +278,7 @@ async def main(records: str, url: str, sha256: str, driver: str, sessions: str, 
     )
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    trimming = asyncio.create_task(trim())
     tasks = len(asyncio.all_tasks())
     with open(records, "w", buffering=1) as out:
         async with asyncio.TaskGroup() as group:
@@ -290,6 +291,7 @@ async def main(records: str, url: str, sha256: str, driver: str, sessions: str, 
         kinds = (WebTransportSession, WebTransportSendStream, WebTransportReceiveStream)
         left = [repr(thing) for thing in gc.get_objects() if isinstance(thing, kinds)]
         out.write(json.dumps({"left": left[:10], "tasks": len(asyncio.all_tasks()) - tasks}) + "\n")
+    trimming.cancel()
 
 
 if __name__ == "__main__":

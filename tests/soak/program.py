@@ -29,7 +29,7 @@ from pywebtransport import (
 )
 from pywebtransport._bridge import current_bridge
 from pywebtransport.connection import WebTransportConnection
-from tests.soak.protocol import ECHO, FAIL, FAIL_CODE, PATIENCE, PULL, PUSH, SETTLE, STOP, STOP_CODE, Tally
+from tests.soak.protocol import ECHO, FAIL, FAIL_CODE, PATIENCE, PULL, PUSH, SETTLE, STOP, STOP_CODE, Tally, trim
 
 
 class HandlerFailure(RuntimeError):
@@ -168,11 +168,14 @@ async def main(records: str, certfile: str, keyfile: str, options: str) -> None:
     loop = asyncio.get_running_loop()
     stdin = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    trimming = loop.create_task(trim())
     with open(records, "w", buffering=1) as out:
         async with ServerApp(config=config) as app:
             app.route("/soak")(_handler(out))
             await app.server.listen("127.0.0.1", 0)
             assert app.server.local_address is not None
+            for _ in range(10):
+                await asyncio.sleep(0)  # until it waits for connections
             print(json.dumps(state(port=app.server.local_address[1])), flush=True)
             while await stdin.readline():
                 seen = await app.server.diagnostics()
@@ -180,6 +183,7 @@ async def main(records: str, certfile: str, keyfile: str, options: str) -> None:
                 connections = {str(key): count for key, count in seen.connection_states.items() if count}
                 more = {"sessions": sessions, "connections": connections, "stats": seen.stats.to_dict()}
                 print(json.dumps(state(**more)), flush=True)
+    trimming.cancel()
 
 
 def _handler(out: IO[str]) -> Any:
