@@ -4,13 +4,14 @@ usage: client.py RECORDS URL SHA256 DRIVER SESSIONS SEED MORTAL
 
 One line for each session that has ended goes to the file RECORDS. A process whose MORTAL is 1 is killed sooner or
 later: it writes a line before each thing that it does, about the most that the server can have seen by then. Otherwise
-SIGTERM lets each session come to its end, and then the process.
+SIGUSR1 lets all sessions come to their end, and SIGUSR1 again begins new ones; after SIGTERM there are none.
 """
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import json
 import random
 import signal
@@ -48,9 +49,11 @@ class Life:
         self._echoes = asyncio.create_task(self._count_echoes())
         self._echoed = asyncio.Event()
 
-    async def run(self, most: int) -> None:
-        """Do this and that, up to three things at once."""
+    async def run(self, most: int, running: asyncio.Event) -> None:
+        """Do this and that, up to three things at once, until all shall rest."""
         for _ in range(self._chance.randint(0, most)):
+            if not running.is_set():
+                break
             things = self._chance.choices(
                 [
                     self._echo,
@@ -226,7 +229,15 @@ class Life:
             pass  # the session has ended
 
 
-async def live(name: str, chance: random.Random, url: str, config: ClientConfig, out: IO[str], mortal: bool) -> None:
+async def live(
+    name: str,
+    chance: random.Random,
+    running: asyncio.Event,
+    out: IO[str],
+    url: str,
+    config: ClientConfig,
+    mortal: bool,
+) -> None:
     """One session; writes its record."""
     ending = chance.choices(ENDINGS, weights=[4, 1, 1, 1, 1])[0]
     record: dict[str, Any] = {"id": name, "ending": ending}
@@ -234,7 +245,7 @@ async def live(name: str, chance: random.Random, url: str, config: ClientConfig,
     await client.__aenter__()
     session = await client.connect(url, headers={"x-soak": name})
     life = Life(name, chance, session, out if mortal else None)
-    await life.run(1_000_000 if mortal else 40)
+    await life.run(1_000_000 if mortal else 40, running)
     if ending == "abrupt":
         await life.rush()
     else:
@@ -252,17 +263,37 @@ async def live(name: str, chance: random.Random, url: str, config: ClientConfig,
     out.write(json.dumps(record) + "\n")
 
 
-async def slot(
-    number: int, chance: random.Random, stopping: asyncio.Event, out: IO[str], prefix: str, *where: Any
-) -> None:
+class Switch:
+    """What the signals turn: SIGUSR1 sends all to rest and back to work, SIGTERM ends it all."""
+
+    def __init__(self) -> None:
+        self.running = asyncio.Event()
+        self.running.set()
+        self.is_over = False
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGUSR1, self._toggle)
+        loop.add_signal_handler(signal.SIGTERM, self._end)
+
+    def _toggle(self) -> None:
+        if self.running.is_set():
+            self.running.clear()
+        else:
+            self.running.set()
+
+    def _end(self) -> None:
+        self.is_over = True
+        self.running.set()  # nobody waits for it any more
+
+
+async def slot(prefix: str, chance: random.Random, switch: Switch, out: IO[str], *where: Any) -> None:
     """One session after the other."""
-    url, config, mortal = where
-    for round_ in range(1_000_000):
-        if stopping.is_set():
+    for number in itertools.count():
+        await switch.running.wait()
+        if switch.is_over:
             return
-        name = f"{prefix}-{number}-{round_}"
+        name = f"{prefix}-{number}"
         try:
-            await live(name, chance, url, config, out, mortal)
+            await live(name, chance, switch.running, out, *where)
         except BaseException:
             out.write(json.dumps({"id": name, "fault": traceback.format_exc()}) + "\n")
             raise
@@ -276,15 +307,14 @@ async def main(records: str, url: str, sha256: str, driver: str, sessions: str, 
         log_level="CRITICAL",
         connection_keepalive_timeout=2.0,
     )
-    stopping = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    trimming = asyncio.create_task(trim())
+    switch = Switch()
+    trimming = asyncio.create_task(trim(switch.running))
     tasks = len(asyncio.all_tasks())
     with open(records, "w", buffering=1) as out:
         async with asyncio.TaskGroup() as group:
             for number in range(int(sessions)):
-                chance = random.Random(f"{seed}-{number}")
-                group.create_task(slot(number, chance, stopping, out, seed, url, config, mortal == "1"))
+                name = f"{seed}-{number}"
+                group.create_task(slot(name, random.Random(name), switch, out, url, config, mortal == "1"))
         for _ in range(3):
             gc.collect()
             await asyncio.sleep(0)

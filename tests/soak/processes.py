@@ -24,7 +24,7 @@ class Member:
     """A process and its memory over time.
 
     Attributes:
-        samples: pairs of seconds and resident MB.
+        samples: pairs of seconds and resident MB, taken while it rested.
     """
 
     name: str
@@ -45,6 +45,10 @@ class Member:
         lines = self.records.read_text().split("\n")[:-1]
         return [json.loads(line) for line in lines]
 
+    def toggle(self) -> None:
+        """Send its sessions to rest, or back to work."""
+        self.process.send_signal(signal.SIGUSR1)
+
     async def finish(self) -> None:
         """Let it come to its end."""
         self.process.send_signal(signal.SIGTERM)
@@ -52,10 +56,8 @@ class Member:
             await self.process.wait()
 
     def slope(self) -> float:
-        """MB per minute in the second half of the samples: the line of the least squares."""
-        samples = self.samples[len(self.samples) // 2 :]
-        if len(samples) < 2:
-            return 0.0
+        """MB per minute after the first third of the samples: the line of the least squares."""
+        samples = self._settled()
         mean_x = sum(x for x, _ in samples) / len(samples)
         mean_y = sum(y for _, y in samples) / len(samples)
         above = sum((x - mean_x) * (y - mean_y) for x, y in samples)
@@ -63,8 +65,11 @@ class Member:
 
     def level(self) -> float:
         """MB, the mean of the same samples."""
-        samples = self.samples[len(self.samples) // 2 :]
-        return sum(y for _, y in samples) / max(1, len(samples))
+        samples = self._settled()
+        return sum(y for _, y in samples) / len(samples)
+
+    def _settled(self) -> list[tuple[float, float]]:
+        return self.samples[len(self.samples) // 3 :]
 
 
 @dataclass(eq=False)
@@ -73,9 +78,11 @@ class Server(Member):
 
     Attributes:
         before: its state when it began to listen.
+        after: its state at the last rest.
     """
 
     before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
 
     @property
     def url(self) -> str:

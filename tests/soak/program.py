@@ -168,7 +168,9 @@ async def main(records: str, certfile: str, keyfile: str, options: str) -> None:
     loop = asyncio.get_running_loop()
     stdin = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
-    trimming = loop.create_task(trim())
+    running = asyncio.Event()
+    running.set()
+    trimming = loop.create_task(trim(running))
     with open(records, "w", buffering=1) as out:
         async with ServerApp(config=config) as app:
             app.route("/soak")(_handler(out))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 from dataclasses import asdict, dataclass
 
 ECHO, PUSH, PULL, STOP, FAIL, SETTLE = (bytes([kind]) for kind in b"epdsx?")
@@ -53,12 +54,16 @@ class Tally:
         return asdict(self)
 
 
-async def trim() -> None:
+async def trim(running: asyncio.Event) -> None:
     """Give freed memory back to the system every second, so that resident memory tells what is in use.
 
-    glibc keeps what was freed: its size tells of the busiest moment so far, not of a leak.
+    glibc keeps what was freed: its size tells of the busiest moment so far, not of a leak. At rest garbage is collected
+    too: forgotten sessions end with it, and nothing else would set the collector to work then.
     """
     malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    while malloc_trim is not None:
-        malloc_trim(0)
+    while True:
+        if not running.is_set():
+            gc.collect()
+        if malloc_trim is not None:
+            malloc_trim(0)
         await asyncio.sleep(1)
