@@ -117,8 +117,8 @@ async def test_a_connection_may_drain_between_looking_and_asking(
     """The I/O thread reads the GOAWAY after the client has found room on a shared connection."""
     find = SharedConnections.find
 
-    def find_too_late(shared: SharedConnections) -> WebTransportConnection | None:
-        connection = find(shared)
+    def find_too_late(shared: SharedConnections, full: list[WebTransportConnection]) -> WebTransportConnection | None:
+        connection = find(shared, full)
         if connection is not None and connection._core is not None:
             connection._core.go_away()
         return connection
