@@ -8,6 +8,7 @@ mod connection;
 mod convert;
 mod endpoint;
 mod errors;
+mod exit;
 mod http;
 mod port;
 mod recv_stream;
@@ -23,8 +24,9 @@ mod _core {
         connection::{CloseInfo, Connection},
         convert::check_origin_pattern,
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
+        exit::shutdown,
         http::Exchange,
-        port::{Bridge, Readiness, Subscription, forget_after_fork, shutdown},
+        port::{Bridge, Readiness, Subscription, forget_after_fork},
         recv_stream::RecvStream,
         send_stream::SendStream,
         session::{Session, StreamOpening},

@@ -9,7 +9,6 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -31,7 +30,7 @@ use wt_io::{
     endpoint::{self, Endpoint},
 };
 
-use crate::{errors, runtime::Completions};
+use crate::{errors, exit::Turn, runtime::Completions};
 
 /// Counts the forks that lead to this process; objects carry the number of their birth.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -295,6 +294,9 @@ impl Bridge {
 
     /// Run the loop driver's tasks, then resolve what became ready.
     fn turn(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let Some(_turn) = Turn::begin() else {
+            return Ok(());
+        };
         let this = slf.get();
         let mut tokens = Vec::new();
         this.turn_driven.store(false, Ordering::Relaxed);
@@ -498,18 +500,6 @@ impl Drop for Subscription {
             bridge.forget(self.token);
         }
     }
-}
-
-/// Close everything at the end of the process.
-#[pyfunction]
-pub(crate) fn shutdown(py: Python<'_>, timeout: f64) {
-    let timeout = Duration::try_from_secs_f64(timeout).unwrap_or_default();
-    // Detached: the I/O thread never attaches, but other Python threads may want to run meanwhile.
-    py.detach(|| {
-        let endpoints = endpoint::close_all("the process ends");
-        LoopDriver::drive_all();
-        IoThread::shutdown(endpoint::idle(endpoints), timeout);
-    });
 }
 
 /// In a forked child, before anything else runs there.
