@@ -88,7 +88,7 @@ fn a_silent_peer_is_not_sent_to_without_end() {
             sent += 1;
         }
     }
-    assert_eq!(sent, 2);
+    assert_eq!(sent, 6);
     // An acknowledgement, although it frees nothing: the peer is there.
     path.controller.on_end_acks(path.now(), in_flight, false, Some(1));
     assert!(path.may_send(in_flight));
