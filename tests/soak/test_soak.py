@@ -76,11 +76,11 @@ async def test_soak(tmp_path: Path, certificate: DevCertificate) -> None:
     async with contextlib.AsyncExitStack() as stack:
         groups = [await _start(stack, driver, tmp_path, certificate) for driver in ("thread", "loop")]
         rounds = max(1, round(SECONDS / _ROUND))
-        for _ in range(rounds):
+        for number in range(rounds):
             async with asyncio.TaskGroup() as load:
                 for group in groups:
                     load.create_task(_kill(group, tmp_path, certificate, SECONDS / rounds))
-            faults += await _rest(groups)
+            faults += await _rest(groups, is_last=number == rounds - 1)
         await asyncio.gather(*(worker.finish() for group in groups for worker in group.workers))
         faults += [fault for group in groups for fault in _faults_of_processes(group)]
     losses = _lost_by_the_kernel() - losses
@@ -139,8 +139,8 @@ async def _kill(group: Group, folder: Path, certificate: DevCertificate, seconds
             await asyncio.sleep(min(left, chance.uniform(2, 8)))
 
 
-async def _rest(groups: list[Group]) -> list[str]:
-    """Let all sessions end, look at what is left and at the memory; then go on."""
+async def _rest(groups: list[Group], is_last: bool) -> list[str]:
+    """Let all sessions end, look at what is left and at the memory; then go on, unless it is over."""
     faults = []
     clock = asyncio.get_running_loop().time
     workers = [worker for group in groups for worker in group.workers]
@@ -157,8 +157,9 @@ async def _rest(groups: list[Group]) -> list[str]:
         await asyncio.sleep(1)  # each process gives back what is free once a second
         for member in [member for group in groups for member in group.lasting]:
             member.sample(clock())
-    for worker in workers:
-        worker.toggle()
+    if not is_last:  # otherwise sessions would begin that the servers' last counters do not have
+        for worker in workers:
+            worker.toggle()
     return faults
 
 
