@@ -17,7 +17,7 @@ use wt_io::{
 both_drivers!(
     it_is_off_unless_both_sides_announce_it,
     megabytes_pass_a_limit_of_kilobytes,
-    the_window_grows_with_a_reader_that_keeps_up,
+    megabytes_pass_a_window_that_may_grow,
     a_limit_that_begins_at_zero_rises,
     credit_shows_and_shrinks_while_nobody_reads,
     streams_beyond_the_limit_open_as_others_close,
@@ -132,7 +132,7 @@ async fn megabytes_pass_a_limit_of_kilobytes(net: Net) {
     pair.finish().await;
 }
 
-async fn the_window_grows_with_a_reader_that_keeps_up(net: Net) {
+async fn megabytes_pass_a_window_that_may_grow(net: Net) {
     let grown = |mut common: CommonConfig| {
         common.window_auto_scale = true;
         common
@@ -152,8 +152,12 @@ async fn the_window_grows_with_a_reader_that_keeps_up(net: Net) {
     let (written, read) = tokio::join!(pair.client.write(&send, &data, true), recv);
     written.expect("written");
     assert!(read.expect("read") == data);
-    let Usage { limit, used } = received(&pair.server, 0);
-    assert!(limit - used >= 20_000 - 20_000 / 4, "{limit} - {used}");
+    // The last grant leaves when the CONNECT stream's task has its turn, which may be after the reader's.
+    eventually("three quarters of the window are free again", || {
+        let Usage { limit, used } = received(&pair.server, 0);
+        limit - used >= 20_000 - 20_000 / 4
+    })
+    .await;
     pair.finish().await;
 }
 
