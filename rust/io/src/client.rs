@@ -7,7 +7,7 @@ use wt_proto::dialect::Role;
 
 use crate::{
     bridge::port::Port,
-    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig, Side},
+    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig},
     connection::{Connection, Place, Unready},
     driver::Driver,
     endpoint,
@@ -51,7 +51,7 @@ impl Client {
         let tls = QuicClientConfig::try_from(tls::client(&config)?)
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ClientConfig::new(Arc::new(tls));
-        crypto.transport_config(config.common.transport(Side::Client, &driver));
+        crypto.transport_config(config.common.transport(Role::Client, &driver));
         Ok(Arc::new(Self {
             driver,
             port,

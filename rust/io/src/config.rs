@@ -4,7 +4,10 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
 use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
-use wt_quic::congestion::{SharedFactory, with_room};
+use wt_quic::{
+    congestion::{SharedFactory, with_room},
+    stream_limits::at_first,
+};
 
 use crate::{driver::Driver, stateless_reset::ResetKey};
 
@@ -230,18 +233,9 @@ pub struct ServerConfig {
 /// Limits of a QUIC connection that carries sessions with flow control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct QuicLimits {
-    pub(crate) streams_bidi: VarInt,
-    pub(crate) streams_uni: VarInt,
+    pub(crate) streams_bidi: u64,
+    pub(crate) streams_uni: u64,
     pub(crate) window: VarInt,
-}
-
-/// Which side a transport configuration is for: only clients open CONNECT streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Opens CONNECT streams.
-    Client,
-    /// Accepts them.
-    Server,
 }
 
 impl CommonConfig {
@@ -249,7 +243,7 @@ impl CommonConfig {
     ///
     /// A configured limit is exact. The default has an eighth on top: quinn announces new credit only when an eighth of the
     /// limit has been given back, and a browser refuses to open a stream that it has no credit for.
-    pub fn stream_limits(&self, side: Side) -> (u64, u64) {
+    pub fn stream_limits(&self, role: Role) -> (u64, u64) {
         let slack = self.max_incoming_streams / 8 + 1;
         let or_default = |limit: u64| {
             if limit == 0 {
@@ -259,7 +253,7 @@ impl CommonConfig {
             }
         };
         // One session per connection: its CONNECT stream comes on top on the server.
-        let connect = u64::from(side == Side::Server);
+        let connect = u64::from(role == Role::Server);
         (
             or_default(self.initial_max_streams_bidi).saturating_add(connect),
             or_default(self.initial_max_streams_uni).saturating_add(HTTP3_UNI_STREAMS),
@@ -313,8 +307,8 @@ impl CommonConfig {
         };
         let varint = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
         QuicLimits {
-            streams_bidi: varint(sum(streams_bidi).saturating_add(requests)),
-            streams_uni: varint(sum(streams_uni).saturating_add(HTTP3_UNI_STREAMS)),
+            streams_bidi: sum(streams_bidi).saturating_add(requests),
+            streams_uni: sum(streams_uni).saturating_add(HTTP3_UNI_STREAMS),
             window: varint(windows.max(self.window_size).saturating_add(CONNECT_WINDOW)),
         }
     }
@@ -328,13 +322,13 @@ impl CommonConfig {
     }
 
     /// quinn's transport configuration, for connections of this driver.
-    pub fn transport(&self, side: Side, driver: &Driver) -> Arc<TransportConfig> {
+    pub fn transport(&self, role: Role, driver: &Driver) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
-        let (bidi, uni) = self.stream_limits(side);
+        let (bidi, uni) = self.stream_limits(role);
         let varint = |value: u64| VarInt::from_u64(value).unwrap_or(VarInt::MAX);
         transport
-            .max_concurrent_bidi_streams(varint(bidi))
-            .max_concurrent_uni_streams(varint(uni))
+            .max_concurrent_bidi_streams(at_first(bidi))
+            .max_concurrent_uni_streams(at_first(uni))
             .stream_receive_window(varint(self.stream_window()))
             .receive_window(varint(self.receive_window()))
             .send_window(SEND_WINDOW)

@@ -32,6 +32,7 @@ use wt_proto::{
     session::Initiator,
     settings::Settings,
 };
+use wt_quic::stream_limits::StreamLimits;
 
 use crate::{
     bridge::{
@@ -82,6 +83,7 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub struct Connection {
     quic: wt_quic::Connection,
+    stream_limits: Arc<StreamLimits>,
     driver: Driver,
     port: Arc<Port>,
     local_port: u16,
@@ -150,7 +152,9 @@ impl Connection {
                 remembered: REMEMBERED_SESSIONS,
             },
         );
+        let (bidi, uni) = limits.stream_limits(role);
         let connection = Arc::new(Self {
+            stream_limits: StreamLimits::new(quic.clone(), bidi, uni),
             quic,
             driver: driver.clone(),
             port,
@@ -192,6 +196,11 @@ impl Connection {
     /// quinn's connection.
     pub fn quic(&self) -> &wt_quic::Connection {
         &self.quic
+    }
+
+    /// How many streams the peer may have open.
+    pub(crate) fn stream_limits(&self) -> &Arc<StreamLimits> {
+        &self.stream_limits
     }
 
     /// Who runs its tasks.
@@ -554,8 +563,7 @@ impl Connection {
             streams_uni,
             window,
         } = self.limits.quic_limits(self.role, sessions, windows);
-        self.quic.set_max_concurrent_bi_streams(streams_bidi);
-        self.quic.set_max_concurrent_uni_streams(streams_uni);
+        self.stream_limits.want(streams_bidi, streams_uni);
         self.quic.set_receive_window(window);
     }
 

@@ -37,7 +37,7 @@ enum Opening<H> {
 
 /// Accept unidirectional streams until the connection ends.
 pub(crate) async fn accept_uni(connection: Arc<Connection>) {
-    while let Ok(mut recv) = wt_quic::accept_uni(connection.quic(), UNKNOWN).await {
+    while let Ok(mut recv) = wt_quic::accept_uni(connection.quic(), connection.stream_limits(), UNKNOWN).await {
         if admit(&connection).await {
             connection.driver().spawn(uni_stream(connection.clone(), recv));
         } else {
@@ -48,7 +48,9 @@ pub(crate) async fn accept_uni(connection: Arc<Connection>) {
 
 /// Accept bidirectional streams until the connection ends.
 pub(crate) async fn accept_bi(connection: Arc<Connection>) {
-    while let Ok((mut send, mut recv)) = wt_quic::accept_bi(connection.quic(), UNKNOWN).await {
+    while let Ok((mut send, mut recv)) =
+        wt_quic::accept_bi(connection.quic(), connection.stream_limits(), UNKNOWN).await
+    {
         if admit(&connection).await {
             connection.driver().spawn(bi_stream(connection.clone(), send, recv));
         } else {

@@ -23,7 +23,7 @@ use crate::{
         port::Port,
         ring::{WaitPoint, WaitQueue, wait_point},
     },
-    config::{MAX_PENDING_REQUESTS, ServerConfig, Side, canonical},
+    config::{MAX_PENDING_REQUESTS, ServerConfig, canonical},
     connection::{Connection, Place},
     driver::Driver,
     endpoint,
@@ -100,7 +100,7 @@ impl Server {
         let tls = QuicServerConfig::try_from(tls::server(&config)?)
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ServerConfig::with_crypto(Arc::new(tls));
-        crypto.transport_config(config.common.transport(Side::Server, &driver));
+        crypto.transport_config(config.common.transport(Role::Server, &driver));
         handshake::configure(&mut crypto, &config);
         let failed = |reason: String| ListenError::Bind {
             address: format!("{host}:{number}"),

@@ -1,9 +1,11 @@
-//! quinn's streams with explicit endings, and a congestion window that acknowledgements and closes can leave.
+//! quinn's streams with explicit endings, limits on them that cost nothing unused, and a congestion window that
+//! acknowledgements and closes can leave.
 //!
 //! The one crate that names quinn's stream types, so that RESET_STREAM_AT can be added underneath later without touching
 //! the layers above. It knows nothing of HTTP/3 or WebTransport: error codes are plain 62-bit numbers.
 
 pub mod congestion;
+pub mod stream_limits;
 mod streams;
 
 pub use congestion::close;

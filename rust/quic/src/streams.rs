@@ -6,11 +6,14 @@
 
 use std::{
     future::Future,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use quinn::{Connection, ConnectionError, VarInt};
+
+use crate::stream_limits::{Direction, OpenStream, StreamLimits};
 
 /// Why a write did not happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub struct SendStream {
     priority: i32,
     drop_code: u64,
     ended: bool,
+    /// The peer opened it.
+    counted: Option<Arc<OpenStream>>,
 }
 
 impl SendStream {
@@ -61,6 +66,7 @@ impl SendStream {
             priority: 0,
             drop_code,
             ended: false,
+            counted: None,
         }
     }
 
@@ -133,6 +139,8 @@ pub struct RecvStream {
     inner: quinn::RecvStream,
     drop_code: u64,
     ended: bool,
+    /// The peer opened it.
+    counted: Option<Arc<OpenStream>>,
 }
 
 impl RecvStream {
@@ -141,6 +149,7 @@ impl RecvStream {
             inner,
             drop_code,
             ended: false,
+            counted: None,
         }
     }
 
@@ -198,16 +207,27 @@ impl Drop for RecvStream {
 }
 
 /// Accept the next unidirectional stream of the peer. Cancel safe.
-pub async fn accept_uni(connection: &Connection, drop_code: u64) -> Result<RecvStream, ConnectionError> {
-    connection
-        .accept_uni()
-        .await
-        .map(|recv| RecvStream::new(recv, drop_code))
+pub async fn accept_uni(
+    connection: &Connection,
+    limits: &Arc<StreamLimits>,
+    drop_code: u64,
+) -> Result<RecvStream, ConnectionError> {
+    let mut recv = RecvStream::new(connection.accept_uni().await?, drop_code);
+    recv.counted = Some(Arc::new(limits.opened(Direction::Uni)));
+    Ok(recv)
 }
 
 /// Accept the next bidirectional stream of the peer. Cancel safe.
-pub async fn accept_bi(connection: &Connection, drop_code: u64) -> Result<(SendStream, RecvStream), ConnectionError> {
-    connection.accept_bi().await.map(|pair| wrap(pair, drop_code))
+pub async fn accept_bi(
+    connection: &Connection,
+    limits: &Arc<StreamLimits>,
+    drop_code: u64,
+) -> Result<(SendStream, RecvStream), ConnectionError> {
+    let (mut send, mut recv) = wrap(connection.accept_bi().await?, drop_code);
+    let counted = Arc::new(limits.opened(Direction::Bi));
+    recv.counted = Some(counted.clone());
+    send.counted = Some(counted);
+    Ok((send, recv))
 }
 
 /// Open a unidirectional stream; waits for the peer's stream credit.

@@ -1,0 +1,179 @@
+//! How many streams the peer may have open: a limit that costs memory only once it is used.
+//!
+//! quinn keeps an entry for each stream that the peer may open, opened or not: a limit of 10 000 would cost each idle
+//! connection more than a megabyte. So QUIC's limit begins at [`AT_FIRST`] and doubles, up to the wanted one, when half of it
+//! is in use: a peer that opens streams as fast as it may hears of new ones before it has used up the old ones. When few are
+//! left of many it halves again.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use quinn::{Connection, VarInt};
+
+/// The limit of a connection that has opened nothing yet, if a larger one is wanted. It holds the default of the layers above
+/// (100 streams, an eighth more for the steps in which quinn gives credit back, and HTTP/3's own); quinn's entries for it
+/// take 8 KB.
+pub const AT_FIRST: u64 = 128;
+
+/// Which streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Bi,
+    Uni,
+}
+
+/// The limits of one connection.
+#[derive(Debug)]
+pub struct StreamLimits {
+    connection: Connection,
+    bi: Mutex<Limit>,
+    uni: Mutex<Limit>,
+}
+
+impl StreamLimits {
+    /// For a connection whose transport configuration has [`at_first`] of these limits.
+    pub fn new(connection: Connection, bi: u64, uni: u64) -> Arc<Self> {
+        Arc::new(Self {
+            connection,
+            bi: Mutex::new(Limit::new(bi)),
+            uni: Mutex::new(Limit::new(uni)),
+        })
+    }
+
+    /// From now on the peer may have so many open.
+    pub fn want(&self, bi: u64, uni: u64) {
+        self.change(Direction::Bi, |limit| limit.wanted = bi);
+        self.change(Direction::Uni, |limit| limit.wanted = uni);
+    }
+
+    /// Count a stream of the peer for as long as the value lives.
+    pub(crate) fn opened(self: &Arc<Self>, direction: Direction) -> OpenStream {
+        self.change(direction, |limit| limit.open += 1);
+        OpenStream {
+            limits: self.clone(),
+            direction,
+        }
+    }
+
+    fn change(&self, direction: Direction, change: impl FnOnce(&mut Limit)) {
+        let limit = match direction {
+            Direction::Bi => &self.bi,
+            Direction::Uni => &self.uni,
+        };
+        // Held meanwhile, so that the last of two changes is the last that quinn hears of.
+        let mut limit = limit.lock();
+        change(&mut limit);
+        if let Some(granted) = limit.grant() {
+            let granted = varint(granted);
+            match direction {
+                Direction::Bi => self.connection.set_max_concurrent_bi_streams(granted),
+                Direction::Uni => self.connection.set_max_concurrent_uni_streams(granted),
+            }
+        }
+    }
+}
+
+/// What a connection's transport configuration has to say when `wanted` is the limit.
+pub fn at_first(wanted: u64) -> VarInt {
+    varint(wanted.min(AT_FIRST))
+}
+
+/// A stream of the peer, for the limits.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    limits: Arc<StreamLimits>,
+    direction: Direction,
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        self.limits.change(self.direction, |limit| limit.open -= 1);
+    }
+}
+
+#[derive(Debug)]
+struct Limit {
+    wanted: u64,
+    granted: u64,
+    open: u64,
+}
+
+impl Limit {
+    fn new(wanted: u64) -> Self {
+        Self {
+            wanted,
+            granted: wanted.min(AT_FIRST),
+            open: 0,
+        }
+    }
+
+    /// The new limit for quinn, if it is another.
+    fn grant(&mut self) -> Option<u64> {
+        let mut granted = self.granted;
+        while self.open > granted / 2 && granted < self.wanted {
+            granted = granted.saturating_mul(2).max(AT_FIRST);
+        }
+        // Not at a half, where the next stream would double it again.
+        while granted > AT_FIRST && self.open < granted / 8 {
+            granted = (granted / 2).max(AT_FIRST);
+        }
+        // A wanted limit may rise above the first one, too.
+        let granted = granted.max(AT_FIRST).min(self.wanted);
+        (std::mem::replace(&mut self.granted, granted) != granted).then_some(granted)
+    }
+}
+
+fn varint(limit: u64) -> VarInt {
+    // RFC 9000 section 4.6: a limit on streams cannot exceed 2^60.
+    VarInt::from_u64(limit.min(1 << 60)).unwrap_or(VarInt::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(limit: &mut Limit, open: u64) -> u64 {
+        limit.open = open;
+        limit.grant();
+        limit.granted
+    }
+
+    #[test]
+    fn a_small_limit_is_the_limit() {
+        let mut limit = Limit::new(100);
+        assert_eq!([0, 51, 100, 3].map(|open| opened(&mut limit, open)), [100; 4]);
+    }
+
+    #[test]
+    fn a_large_limit_doubles_when_half_of_it_is_used_and_ends_where_it_should() {
+        let mut limit = Limit::new(1_000);
+        let granted = [0, 64, 65, 128, 129, 256, 257, 1_000].map(|open| opened(&mut limit, open));
+        assert_eq!(granted, [128, 128, 256, 256, 512, 512, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn it_shrinks_when_few_are_left() {
+        let mut limit = Limit::new(1_000);
+        let granted = [1_000, 125, 124, 63, 62, 30, 0].map(|open| opened(&mut limit, open));
+        assert_eq!(granted, [1_000, 1_000, 500, 500, 500, 128, 128]);
+    }
+
+    #[test]
+    fn it_follows_what_is_wanted() {
+        let mut limit = Limit::new(10);
+        limit.wanted = 50;
+        assert_eq!(limit.grant(), Some(50));
+        limit.wanted = 5_000;
+        assert_eq!(limit.grant(), Some(128));
+        limit.open = 100;
+        assert_eq!(limit.grant(), Some(256));
+        limit.wanted = 20;
+        assert_eq!(limit.grant(), Some(20));
+    }
+
+    #[test]
+    fn a_limit_of_zero_stays_zero() {
+        let mut limit = Limit::new(0);
+        assert_eq!(opened(&mut limit, 0), 0);
+    }
+}
