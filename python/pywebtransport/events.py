@@ -169,8 +169,9 @@ class _State:
         self.once: dict[str, list[EventHandler]] = {}
         self.wildcard: list[EventHandler] = []
         self.waiters: dict[str, list[_Waiter]] = {}
-        self.queue: deque[Event] = deque(maxlen=MAX_QUEUED_EVENTS)
-        self.history: deque[Event] = deque(maxlen=MAX_HISTORY)
+        # None until an event waits, and a list: an empty deque takes 760 bytes, and every session has an emitter.
+        self.queue: deque[Event] | None = None
+        self.history: list[Event] = []
         self.task: asyncio.Task[None] | None = None
         self.paused = False
         self.max_listeners = DEFAULT_MAX_LISTENERS
@@ -185,9 +186,16 @@ class _State:
         )
 
     def enqueue(self, event: Event) -> None:
+        if self.queue is None:
+            self.queue = deque(maxlen=MAX_QUEUED_EVENTS)
         if len(self.queue) == MAX_QUEUED_EVENTS:
             logger.warning("Event queue is full (%d), dropping the oldest event", MAX_QUEUED_EVENTS)
         self.queue.append(event)
+
+    def remember(self, event: Event) -> None:
+        self.history.append(event)
+        if len(self.history) > MAX_HISTORY:
+            del self.history[0]
 
 
 class EventEmitter:
@@ -288,7 +296,7 @@ class EventEmitter:
         """
         state = self._state()
         event = Event(type=event_type, data=data, source=source)
-        state.history.append(event)
+        state.remember(event)
         if state.paused:
             state.enqueue(event)
             return
@@ -398,7 +406,7 @@ class EventEmitter:
             "wildcard_handlers": len(state.wildcard),
             "event_types": sum(1 for handlers in state.handlers.values() if handlers),
             "history_size": len(state.history),
-            "queued_events": len(state.queue),
+            "queued_events": len(state.queue or ()),
             "paused": state.paused,
         }
 
@@ -427,7 +435,7 @@ class EventEmitter:
         """
         state = self._state()
         event = Event(type=event_type, data=data, source=source)
-        state.history.append(event if remembered is None else replace(event, data=remembered))
+        state.remember(event if remembered is None else replace(event, data=remembered))
         if state.wants(event_type):
             state.enqueue(event)
             self._start_task(state)

@@ -32,10 +32,13 @@ from __future__ import annotations
 
 import builtins
 from enum import Enum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pywebtransport.constants import ErrorCodes
 from pywebtransport.types import Headers, SessionState, StreamState
+
+if TYPE_CHECKING:
+    from pywebtransport._core import CloseInfo
 
 __all__: list[str] = [
     "AuthenticationError",
@@ -484,6 +487,21 @@ def session_not_ready(session_id: str, current_state: SessionState) -> SessionEr
         session_id=session_id,
         session_state=current_state,
     )
+
+
+def session_ended(session_id: str, current_state: SessionState, info: CloseInfo) -> SessionError:
+    """Return the error that says how a session ended."""
+    reason = f": {info.reason}" if info.reason else ""
+    if info.status is not None:
+        text = f"Session request rejected with HTTP status {info.status}"
+    elif info.cause == "connection_lost":
+        text = f"Session {session_id} ended with its connection{reason}"
+    else:
+        who = {"local": "here", "peer": "by the peer"}.get(info.ended_by, "by the transport")
+        text = f"Session {session_id} was closed {who} with code {info.code}{reason}"
+    error = SessionError(text, session_id=session_id, session_state=current_state)
+    error.close_code, error.close_reason, error.ended_by = info.code, info.reason, info.ended_by
+    return error
 
 
 def stream_closed(stream_id: int, reason: str = "Stream was closed") -> StreamError:

@@ -32,7 +32,7 @@ from pywebtransport.constants import (
 )
 from pywebtransport.datagram.transport import WebTransportDatagramTransport
 from pywebtransport.events import EventEmitter
-from pywebtransport.exceptions import SessionError, StreamError, TimeoutError, session_not_ready
+from pywebtransport.exceptions import SessionError, StreamError, TimeoutError, session_ended, session_not_ready
 from pywebtransport.manager.stream import StreamManager
 from pywebtransport.session.stats import SessionDiagnostics, SessionStats
 from pywebtransport.stream._base import MAX_APPLICATION_CODE
@@ -63,6 +63,41 @@ class WebTransportSession(EventEmitter):
         path_params: the groups of the pattern route that matched; empty otherwise.
         stream_manager: the open streams.
     """
+
+    # With a dictionary besides, made when a program sets an attribute of its own: one for all of these takes 1.5 KB.
+    __slots__ = (
+        "__dict__",
+        "_answer_headers",
+        "_answered",
+        "_close_callbacks",
+        "_closers",
+        "_connection",
+        "_core",
+        "_created_at",
+        "_creation_timeout",
+        "_datagrams",
+        "_draining_told",
+        "_ended",
+        "_failed_openings",
+        "_halves",
+        "_headers",
+        "_initialized",
+        "_limits_told",
+        "_loop",
+        "_max_stream_buffer_size",
+        "_on_answer",
+        "_orphans",
+        "_owner",
+        "_owner_closing",
+        "_path",
+        "_read_timeout",
+        "_ready_told",
+        "_session_id",
+        "_subprotocols",
+        "_subscription",
+        "_write_timeout",
+        "stream_manager",
+    )
 
     path_params: tuple[str, ...] = ()
     stream_manager: StreamManager
@@ -467,15 +502,11 @@ class WebTransportSession(EventEmitter):
 
     async def diagnostics(self) -> SessionDiagnostics:
         """Return a snapshot of state, counters and credits. Does not wait."""
-        stats = SessionStats(session_id=self._session_id, created_at=self._created_at)
         core, connection = self._core, self._connection()
         values = core.counters() if core is not None else {}
+        stats = SessionStats(session_id=self._session_id, created_at=self._created_at)
         if core is not None:
-            stats.created_at = values["created_at"]
-            stats.ready_at = values["ready_at"] or None
-            stats.closed_at = values["closed_at"] or None
-            for name in _COUNTERS:
-                setattr(stats, name, int(values[name]))
+            stats._take(values)
             stats.stream_errors += self._failed_openings
         return SessionDiagnostics(
             stats=stats,
@@ -749,17 +780,7 @@ class WebTransportSession(EventEmitter):
         info = self._core.close_info if self._core is not None else None
         if info is None:
             return session_not_ready(self._session_id, self.state)
-        reason = f": {info.reason}" if info.reason else ""
-        if info.status is not None:
-            text = f"Session request rejected with HTTP status {info.status}"
-        elif info.cause == "connection_lost":
-            text = f"Session {self._session_id} ended with its connection{reason}"
-        else:
-            who = {"local": "here", "peer": "by the peer"}.get(info.ended_by, "by the transport")
-            text = f"Session {self._session_id} was closed {who} with code {info.code}{reason}"
-        error = SessionError(text, session_id=self._session_id, session_state=self.state)
-        error.close_code, error.close_reason, error.ended_by = info.code, info.reason, info.ended_by
-        return error
+        return session_ended(self._session_id, self.state, info)
 
     async def _wait_core_closed(self, core: _core.Session) -> None:
         if core.state != "closed":
@@ -769,17 +790,6 @@ class WebTransportSession(EventEmitter):
         """Return id, state and path for logs."""
         return f"WebTransportSession({self._session_id}, state={self.state}, path={self.path})"
 
-
-_COUNTERS = (
-    "streams_created",
-    "streams_closed",
-    "stream_errors",
-    "bidirectional_streams",
-    "unidirectional_streams",
-    "datagrams_sent",
-    "datagrams_received",
-    "protocol_errors",
-)
 
 _LIMITS = {
     EventType.SESSION_MAX_DATA_UPDATED: "max_data",

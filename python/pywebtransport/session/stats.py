@@ -43,6 +43,14 @@ class SessionStats:
     datagrams_received: int = 0
     protocol_errors: int = 0
 
+    def _take(self, values: dict[str, float]) -> None:
+        """Set what the core counts and when it began and ended."""
+        self.created_at = values["created_at"]
+        self.ready_at = values["ready_at"] or None
+        self.closed_at = values["closed_at"] or None
+        for name in _COUNTERS:
+            setattr(self, name, int(values[name]))
+
     @property
     def active_streams(self) -> int:
         """Streams that are open in at least one direction."""
@@ -99,3 +107,15 @@ class SessionDiagnostics:
         if self.datagram_receive_buffer_size > 100:
             issues.append(f"Datagram receive buffer is large: {self.datagram_receive_buffer_size} datagrams wait")
         return issues
+
+
+_COUNTERS = (
+    "streams_created",
+    "streams_closed",
+    "stream_errors",
+    "bidirectional_streams",
+    "unidirectional_streams",
+    "datagrams_sent",
+    "datagrams_received",
+    "protocol_errors",
+)

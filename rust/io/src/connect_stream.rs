@@ -71,13 +71,14 @@ struct Task {
 }
 
 /// Run a session until its CONNECT stream is done. `heard` is what the machine has said already.
-pub(crate) async fn run(
+///
+/// Not an async fn: that would hold its arguments for as long as the session lives, beside the task made of them.
+pub(crate) fn run(
     session: Arc<Session>,
     machine: wt_proto::session::Session,
     stream: ConnectStream,
     heard: Option<SessionEvent>,
-) {
-    let connection = session.connection().clone();
+) -> impl Future<Output = ()> + Send + 'static {
     let mut task = Task {
         session,
         machine,
@@ -93,8 +94,10 @@ pub(crate) async fn run(
     };
     // MAX_DATA and CLOSE must not starve behind bulk streams (protocol.md 9.3).
     task.stream.send.set_priority(i32::MAX);
-    if let Err(error) = task.run().await {
-        connection.fail(&error);
+    async move {
+        if let Err(error) = task.run().await {
+            task.session.connection().fail(&error);
+        }
     }
 }
 

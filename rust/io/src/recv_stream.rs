@@ -241,6 +241,14 @@ impl RecvStream {
         )
     }
 
+    /// Take what came with the first chunk too. Not in [`pump`]: a task that waits holds no batch.
+    fn push_batch(&self, first: Bytes, quic: &mut wt_quic::RecvStream) {
+        let mut batch: [Bytes; BATCH] = std::array::from_fn(|_| Bytes::new());
+        batch[0] = first;
+        let count = 1 + quic.try_read_chunks(&mut batch[1..]);
+        self.push(&mut batch[..count]);
+    }
+
     fn push(&self, chunks: &mut [Bytes]) {
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         self.session.stream_unread(bytes);
@@ -345,7 +353,6 @@ impl Chunks {
 
 /// Move a stream's data from QUIC into the read-ahead until it ends. One task per receiving half.
 pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream) {
-    let mut batch: [Bytes; BATCH] = std::array::from_fn(|_| Bytes::new());
     let mut after_end = None;
     let errored = loop {
         let full = {
@@ -368,12 +375,12 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
         let read = if stream.session.has_ended() {
             let late = after_end.get_or_insert_with(|| stream.session.connection().driver().sleep(LATE_DATA));
             let read = if stream.session.closed_by_peer() {
-                match select(quic.read_chunks(&mut batch), late).await {
+                match select(quic.read_chunk(), late).await {
                     Either::Left(read) => Some(read),
                     Either::Right(()) => None,
                 }
             } else {
-                poll_once(quic.read_chunks(&mut batch)).await
+                poll_once(quic.read_chunk()).await
             };
             match read {
                 Some(read) => read,
@@ -387,13 +394,13 @@ pub(crate) async fn pump(stream: Arc<RecvStream>, mut quic: wt_quic::RecvStream)
                 }
             }
         } else {
-            match select(quic.read_chunks(&mut batch), stream.bell.notified()).await {
+            match select(quic.read_chunk(), stream.bell.notified()).await {
                 Either::Left(read) => read,
                 Either::Right(()) => continue,
             }
         };
         match read {
-            Ok(Some(count)) => stream.push(&mut batch[..count]),
+            Ok(Some(first)) => stream.push_batch(first, &mut quic),
             Ok(None) => {
                 stream.finish(End::Finished);
                 break false;

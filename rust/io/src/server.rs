@@ -310,17 +310,28 @@ async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerSha
             let Some(quic) = handshake.await else {
                 return;
             };
-            let Some(_active) = shared.take_place(&quic, max_connections) else {
+            let Some(active) = shared.take_place(&quic, max_connections) else {
                 return;
             };
             shared.stats.connections_accepted.add(1);
-            let connection = Connection::start(quic, place, Role::Server, limits, max_sessions, Some(shared.clone()));
+            let connection = Connection::start(
+                quic,
+                place.clone(),
+                Role::Server,
+                limits,
+                max_sessions,
+                Some(shared.clone()),
+            );
             shared.push_connection(connection.clone());
             if shared.is_draining() {
                 // It began while this was under way.
                 connection.go_away();
             }
-            connection.lost().await;
+            // A task of its own: a connection lives long, and this one is as large as a handshake.
+            place.driver.spawn(async move {
+                connection.lost().await;
+                drop(active);
+            });
         });
     }
 }

@@ -138,7 +138,8 @@ impl Drop for SendStream {
 pub struct RecvStream {
     inner: quinn::RecvStream,
     drop_code: u64,
-    ended: bool,
+    /// How it ended, as far as anybody knows.
+    end: Option<Result<(), ReadError>>,
     /// The peer opened it.
     counted: Option<Arc<OpenStream>>,
 }
@@ -148,7 +149,7 @@ impl RecvStream {
         Self {
             inner,
             drop_code,
-            ended: false,
+            end: None,
             counted: None,
         }
     }
@@ -158,49 +159,57 @@ impl RecvStream {
         VarInt::from(self.inner.id()).into_inner()
     }
 
-    /// Fill `chunks` with what arrived, in order and without copying; waits for the first byte.
-    ///
-    /// Returns the number of chunks, or None at the end of the stream.
+    /// The next piece of what arrived, in order and without copying; waits for it. None at the end of the stream.
     ///
     /// # Cancel safety
-    /// Either the chunks were taken, or nothing happened.
-    pub async fn read_chunks(&mut self, chunks: &mut [Bytes]) -> Result<Option<usize>, ReadError> {
-        let result = self.inner.read_chunks(chunks).await;
-        match result {
-            Ok(Some(count)) => Ok(Some(count)),
-            Ok(None) => {
-                self.ended = true;
-                Ok(None)
-            }
-            Err(error) => {
-                self.ended = true;
-                Err(match error {
-                    quinn::ReadError::Reset(code) => ReadError::Reset(code.into_inner()),
-                    quinn::ReadError::ConnectionLost(_) => ReadError::ConnectionLost,
-                    quinn::ReadError::ClosedStream
-                    | quinn::ReadError::IllegalOrderedRead
-                    | quinn::ReadError::ZeroRttRejected => ReadError::Closed,
-                })
-            }
+    /// Either the chunk was taken, or nothing happened.
+    pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
+        if let Some(end) = &self.end {
+            return end.clone().map(|()| None);
         }
+        let read = self.inner.read_chunk(usize::MAX, true).await;
+        self.note_end(read).map(|chunk| chunk.map(|chunk| chunk.bytes))
     }
 
-    /// One chunk of at most `max` bytes; None at the end of the stream. Cancel safe like [`read_chunks`](Self::read_chunks).
-    pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let mut one = [Bytes::new()];
-        Ok(self.read_chunks(&mut one).await?.map(|_| std::mem::take(&mut one[0])))
+    /// Fill `chunks` with what else is there; returns their number. The end of the stream is left to
+    /// [`read_chunk`](Self::read_chunk).
+    pub fn try_read_chunks(&mut self, chunks: &mut [Bytes]) -> usize {
+        if self.end.is_some() {
+            return 0;
+        }
+        let Some(read) = now(self.inner.read_chunks(chunks)) else {
+            return 0;
+        };
+        self.note_end(read).ok().flatten().unwrap_or(0)
+    }
+
+    /// quinn tells the end once; after a reset it would tell another one.
+    fn note_end<T>(&mut self, read: Result<Option<T>, quinn::ReadError>) -> Result<Option<T>, ReadError> {
+        let read = read.map_err(|error| match error {
+            quinn::ReadError::Reset(code) => ReadError::Reset(code.into_inner()),
+            quinn::ReadError::ConnectionLost(_) => ReadError::ConnectionLost,
+            quinn::ReadError::ClosedStream
+            | quinn::ReadError::IllegalOrderedRead
+            | quinn::ReadError::ZeroRttRejected => ReadError::Closed,
+        });
+        match &read {
+            Ok(Some(_)) => {}
+            Ok(None) => self.end = Some(Ok(())),
+            Err(error) => self.end = Some(Err(error.clone())),
+        }
+        read
     }
 
     /// STOP_SENDING; what arrived and was not read is dropped.
     pub fn stop(&mut self, code: u64) {
-        self.ended = true;
+        self.end.get_or_insert(Err(ReadError::Closed));
         let _ = self.inner.stop(varint(code));
     }
 }
 
 impl Drop for RecvStream {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.end.is_none() {
             let _ = self.inner.stop(varint(self.drop_code));
         }
     }

@@ -82,9 +82,9 @@ impl Connection {
         }
         let machine = wt_proto::session::Session::server(id, MAX_FIELD_SECTION_SIZE);
         let mut machine = self.flow_controlled(machine).with_peer_limit(self.peer_field_limit());
-        // Boxed, as below: this future is as large as its largest part, and a session lives long.
-        let reading = Box::pin(read_head(&mut machine, &mut stream.recv, first));
-        let head = match self.driver.timeout(limit, select(reading, stream.send.stopped())).await {
+        let reading = read_head(&mut machine, &mut stream.recv, first);
+        let read = self.driver.timeout(limit, select(reading, stream.send.stopped())).await;
+        let head = match read {
             Some(Either::Left(Ok(head))) => head,
             Some(Either::Left(Err(error))) => return self.fail(&error),
             // The session's task hears of it too, and answers.
@@ -100,7 +100,7 @@ impl Connection {
             Some(SessionEvent::Plain(request)) => match self.clone().admit_exchange(id, request) {
                 Some(exchange) => {
                     let machine = machine.into_exchange(exchange.request());
-                    return Box::pin(http::run(exchange, machine, stream)).await;
+                    return http::run(exchange, machine, stream).await;
                 }
                 None => {
                     machine.abort(Code::H3_REQUEST_REJECTED, "too many requests at once");
@@ -109,7 +109,9 @@ impl Connection {
             },
             head => head,
         };
-        connect_stream::run(Session::new(id, self), machine, stream, head).await;
+        // A task of its own: a session lives long, and this one is as large as all of the above.
+        let driver = self.driver.clone();
+        driver.spawn(connect_stream::run(Session::new(id, self), machine, stream, head));
     }
 
     /// A request that comes after this side's GOAWAY, whatever it asks for, or from a client that does not send
