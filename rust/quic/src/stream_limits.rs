@@ -3,17 +3,17 @@
 //! quinn keeps an entry for each stream that the peer may open, opened or not: a limit of 10 000 would cost each idle
 //! connection more than a megabyte. So QUIC's limit begins at [`AT_FIRST`] and doubles, up to the wanted one, when half of it
 //! is in use: a peer that opens streams as fast as it may hears of new ones before it has used up the old ones. When few are
-//! left of many it halves again.
+//! left of many it halves again. quinn tells the peer of more only when it is more than an eighth, so no step is smaller.
 
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use quinn::{Connection, VarInt};
 
-/// The limit of a connection that has opened nothing yet, if a larger one is wanted: 100 streams and HTTP/3's own. Of both
-/// kinds together, and with what this side opens, that just fits quinn's tables of 112 and 224 entries (8 KB); one size
-/// more of each would be 17 KB.
-pub const AT_FIRST: u64 = 104;
+/// The limit of a connection that has opened nothing yet, if a much larger one is wanted. Of both kinds together, and with
+/// what HTTP/3 and this side open, that just fits quinn's tables of 112 and 224 entries (8 KB); one size more of each would be
+/// 17 KB.
+pub const AT_FIRST: u64 = 96;
 
 /// Which streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +75,16 @@ impl StreamLimits {
 
 /// What a connection's transport configuration has to say when `wanted` is the limit.
 pub fn at_first(wanted: u64) -> VarInt {
-    varint(wanted.min(AT_FIRST))
+    varint(step(AT_FIRST, wanted))
+}
+
+/// `granted`, or all that is `wanted` when the rest would be too small a step.
+fn step(granted: u64, wanted: u64) -> u64 {
+    if wanted.saturating_sub(granted) <= wanted / 8 {
+        wanted
+    } else {
+        granted
+    }
 }
 
 /// A stream of the peer, for the limits.
@@ -102,7 +111,7 @@ impl Limit {
     fn new(wanted: u64) -> Self {
         Self {
             wanted,
-            granted: wanted.min(AT_FIRST),
+            granted: step(AT_FIRST, wanted),
             open: 0,
         }
     }
@@ -117,8 +126,8 @@ impl Limit {
         while granted > AT_FIRST && self.open < granted / 8 {
             granted = (granted / 2).max(AT_FIRST);
         }
-        // A wanted limit may rise above the first one, too.
-        let granted = granted.max(AT_FIRST).min(self.wanted);
+        // What is wanted may have risen above the first limit, too.
+        let granted = step(granted.max(AT_FIRST), self.wanted);
         (std::mem::replace(&mut self.granted, granted) != granted).then_some(granted)
     }
 }
@@ -140,22 +149,38 @@ mod tests {
 
     #[test]
     fn a_small_limit_is_the_limit() {
-        let mut limit = Limit::new(100);
-        assert_eq!([0, 51, 100, 3].map(|open| opened(&mut limit, open)), [100; 4]);
+        for wanted in [100, 109] {
+            let mut limit = Limit::new(wanted);
+            assert_eq!([0, 51, 100, 3].map(|open| opened(&mut limit, open)), [wanted; 4]);
+        }
     }
 
     #[test]
     fn a_large_limit_doubles_when_half_of_it_is_used_and_ends_where_it_should() {
         let mut limit = Limit::new(1_000);
-        let granted = [0, 52, 53, 104, 105, 208, 209, 417, 1_000].map(|open| opened(&mut limit, open));
-        assert_eq!(granted, [104, 104, 208, 208, 416, 416, 832, 1_000, 1_000]);
+        let granted = [0, 48, 49, 96, 97, 192, 193, 385, 1_000].map(|open| opened(&mut limit, open));
+        assert_eq!(granted, [96, 96, 192, 192, 384, 384, 768, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn no_step_is_too_small_for_quinn() {
+        for wanted in 1..3_000 {
+            let mut limit = Limit::new(wanted);
+            while limit.granted < wanted {
+                let before = limit.granted;
+                assert!(before >= AT_FIRST);
+                let granted = opened(&mut limit, before / 2 + 1);
+                assert!(granted - before > granted / 8, "{before} to {granted} of {wanted}");
+            }
+            assert_eq!(limit.granted, wanted);
+        }
     }
 
     #[test]
     fn it_shrinks_when_few_are_left() {
         let mut limit = Limit::new(1_000);
         let granted = [1_000, 125, 124, 62, 61, 30, 0].map(|open| opened(&mut limit, open));
-        assert_eq!(granted, [1_000, 1_000, 500, 500, 250, 125, 104]);
+        assert_eq!(granted, [1_000, 1_000, 500, 500, 250, 125, 96]);
     }
 
     #[test]
@@ -164,9 +189,9 @@ mod tests {
         limit.wanted = 50;
         assert_eq!(limit.grant(), Some(50));
         limit.wanted = 5_000;
-        assert_eq!(limit.grant(), Some(104));
-        limit.open = 100;
-        assert_eq!(limit.grant(), Some(208));
+        assert_eq!(limit.grant(), Some(96));
+        limit.open = 90;
+        assert_eq!(limit.grant(), Some(192));
         limit.wanted = 20;
         assert_eq!(limit.grant(), Some(20));
     }
