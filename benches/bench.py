@@ -47,8 +47,8 @@ def main() -> int:
     print()
     for name, fact in facts.items():
         print(f"{name}: {fact}")
-    for what, why in bench.missing.items():
-        print(f"left out: {what}: {why}")
+    for why in dict.fromkeys(bench.missing.values()):
+        print(f"no figure: {'; '.join(what for what, reason in bench.missing.items() if reason == why)}: {why}")
     for loop in options.loops:
         for part in (report.table, report.ratio_table, report.target_table, report.costs):
             if text := part(loop, rows, contenders, bench.results):

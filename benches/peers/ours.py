@@ -69,7 +69,7 @@ class Ours(Peer[WebTransportSession]):
             verify_mode=ssl.CERT_NONE,
             datagram_overflow=self.options.overflow,
             max_connections=MANY,
-            max_streams=options.streams,
+            max_streams=self.options.streams,
             **self._common(ClientConfig),
         )
         self._client = WebTransportClient(config=config)
