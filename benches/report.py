@@ -34,14 +34,18 @@ def ratio(results: Results, loop: str, row: Row, contender: str, base: str, base
 def table(loop: str, rows: list[Row], contenders: list[Contender], results: Results) -> str:
     """Return the median of the rounds, the smallest and greatest, and the median ratio to raw quinn.
 
-    For datagrams also the share of those sent that was delivered, unless it is all.
+    For datagrams also the share of those sent that was delivered, unless it is all; in the rows under load the
+    percentiles, and the ratio of p99 to the quiet server.
     """
-    lines = [[loop, *(contender.title for contender in contenders)]]
-    for row in rows:
-        cells = [cell(loop, row, contender.key, results) for contender in contenders]
-        if set(cells) != {"-"}:
-            lines.append([row.title, *cells])
-    return markdown(lines)
+    tables = []
+    for part in ([row for row in rows if not row.load], [row for row in rows if row.load]):
+        lines = [[loop, *(contender.title for contender in contenders)]]
+        for row in part:
+            cells = [cell(loop, row, contender.key, results) for contender in contenders]
+            if set(cells) != {"-"}:
+                lines.append([row.title, *cells])
+        tables += [markdown(lines)] if len(lines) > 1 else []
+    return "\n\n".join(tables)
 
 
 def cell(loop: str, row: Row, contender: str, results: Results) -> str:
@@ -51,7 +55,7 @@ def cell(loop: str, row: Row, contender: str, results: Results) -> str:
     if not found:
         return "failed" if all_rounds else "-"
     if row.key == "blocked":
-        return "yes" if all(result["value"] for result in found) else f"no: {found[-1].get('why', '')}"
+        return "yes" if all(result["value"] for result in found) else "no"
     if row.shows == "percentiles":
         texts = [[result.get("p50", result["value"]), result["p99"], result["p999"]] for result in found]
         text = " / ".join(number_text(median(column), row.digits) for column in zip(*texts, strict=True))
@@ -63,8 +67,10 @@ def cell(loop: str, row: Row, contender: str, results: Results) -> str:
         text = f"{middle} ({low}..{high})" if len(found) > 1 else middle
     if "points" in found[-1]:
         text += f" ({', '.join(f'{count}: {number_text(cpu, 0)} us' for count, cpu in found[-1]['points'].items())})"
-    elif (share := ratio(results, loop, row, contender, "quinn")) is not None and contender != "quinn":
-        text += f" **{ratio_text(share)}**"
+    elif row.load == "overload" and row.key != "overload_quiet":
+        text += ratio_cell(ratio(results, loop, row, contender, contender, "overload_quiet"))
+    elif not row.load and contender != "quinn":
+        text += ratio_cell(ratio(results, loop, row, contender, "quinn"))
     shares = [result["delivered"] / result["sent"] for result in found if result.get("sent")]
     if shares and (delivered := median(shares)) < 0.995:
         text += f", {delivered:.0%}"
@@ -77,8 +83,8 @@ def ratio_table(loop: str, rows: list[Row], contenders: list[Contender], results
     bases = [base for base in BASES if base in {contender.key for contender in contenders}]
     lines = [["ratio to " + " / ".join(TITLES[base] for base in bases), *(contender.title for contender in ours)]]
     for row in rows:
-        cells = []
-        for contender in ours:
+        cells: list[str] = []
+        for contender in ours if not row.load else ():
             found = [ratio(results, loop, row, contender.key, base) for base in bases]
             cells.append(" / ".join("-" if value is None else ratio_text(value) for value in found))
         if any(digit in text for text in cells for digit in "0123456789"):
@@ -160,6 +166,11 @@ def markdown(lines: list[list[str]]) -> str:
     lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
     padded = ([text.ljust(width) for text, width in zip(line, widths, strict=True)] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in padded)
+
+
+def ratio_cell(value: float | None) -> str:
+    """Return what stands behind a figure."""
+    return "" if value is None else f" **{ratio_text(value)}**"
 
 
 def ratio_text(value: float) -> str:

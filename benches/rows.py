@@ -163,7 +163,7 @@ ROWS = (
             f"{words}, {how}: CPU x that of 1",
             {"datagrams": kind == "datagram"},
             2,
-            targets=(Target(1.1),),
+            targets=(Target(1.1) if active == "one" else Target(1.1, "quinn"),),
             load=f"growth_{what}",
         )
         for what, kind, words in (

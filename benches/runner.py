@@ -10,7 +10,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ class Worker:
         self.process.stdin.write(json.dumps({**command, "limit": limit}).encode() + b"\n")
         return await self.answer(limit + 5)
 
-    async def status(self) -> Result:
-        """Ask for memory, CPU time and counters."""
-        return await self.ask({"do": "status"})
+    async def status(self, collect: bool) -> Result:
+        """Ask for memory (after a garbage collection, if wanted), CPU time and counters."""
+        return await self.ask({"do": "status", "collect": collect})
 
 
 @dataclass
@@ -138,9 +138,10 @@ class Bench:
         self, server: Worker, client: Worker, command: Result, limit: float
     ) -> tuple[Result, Result, Result]:
         """Run a command; add what both ends spent on an operation. Returns the server's status before and after too."""
-        before = await server.status(), await client.status()
+        collect = command["do"] == "hold"
+        before = await server.status(collect), await client.status(collect)
         result = await client.ask(command, limit)
-        after = await server.status(), await client.status()
+        after = await server.status(collect), await client.status(collect)
         for side, a, b in zip(("server", "client"), before, after, strict=True):
             result[f"{side}_cpu_us"] = (b["cpu"] - a["cpu"]) * 1e6 / max(1, result["operations"])
             counters = a["counters"]
@@ -149,25 +150,23 @@ class Bench:
 
     @contextlib.asynccontextmanager
     async def pair(
-        self, loop: str, contender: Contender, row: Row, **more: object
+        self, loop: str, contender: Contender, row: Row, cores: set[int] | None = None, **more: object
     ) -> AsyncIterator[tuple[Worker, Worker]]:
         """Start a server and a client."""
         async with (
-            self.worker("server", loop, contender, row, **more) as server,
-            self.worker("client", loop, contender, row, **more) as client,
+            self.worker("server", loop, contender, row, cores, **more) as server,
+            self.worker("client", loop, contender, row, cores, **more) as client,
         ):
             yield server, client
 
     @contextlib.asynccontextmanager
     async def worker(
-        self, role: str, loop: str, contender: Contender, row: Row, **more: object
+        self, role: str, loop: str, contender: Contender, row: Row, cores: set[int] | None = None, **more: object
     ) -> AsyncIterator[Worker]:
-        """Start one end; end it. `more` are further options of the peer."""
+        """Start one end, on these cores only; end it. `more` are further options of the peer."""
         command = [*self.commands[contender.module], role, "--driver", getattr(contender, role)]
         if loop:
             command += ["--loop", loop]
-        if self.options.pin:
-            command = ["taskset", "--cpu-list", "0" if role == "server" else "1", *command]
         command += ["--certfile", self.files[0], "--keyfile", self.files[1], "--overflow", row.overflow]
         if row.preset:
             command += ["--preset", row.preset]
@@ -178,7 +177,9 @@ class Bench:
         inherited = os.environ.get("PYTHONPATH", "") if contender.module == "ours" else ""
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), inherited)))}
         log = self.options.cache / f"{contender.module}-{role}.log"
-        with open(log, "wb") as stderr:
+        if self.options.pin and cores is None:
+            cores = {0} if role == "server" else {1}
+        with open(log, "wb") as stderr, inherited_affinity(cores):
             pipe = asyncio.subprocess.PIPE
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=pipe, stdout=pipe, stderr=stderr, env=environment, cwd=ROOT
@@ -197,6 +198,20 @@ class Bench:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+@contextlib.contextmanager
+def inherited_affinity(cores: set[int] | None) -> Iterator[None]:
+    """Let the process that is started meanwhile have these cores."""
+    if not cores:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores & before or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def brief(rows: list[Row], results: dict[str, Result]) -> str:

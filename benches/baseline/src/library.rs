@@ -19,6 +19,7 @@ pub(crate) struct Options {
     pub(crate) jumbo: bool,
     /// Streams that the peer may have open.
     pub(crate) streams: u32,
+    /// Threads of the runtime; from the environment, so that it can be tried with everything else unchanged.
     pub(crate) threads: usize,
 }
 
@@ -41,7 +42,9 @@ impl Options {
             waits: take("--overflow") == "wait",
             jumbo: take("--preset") == "jumbo",
             streams: take("--streams").parse().unwrap_or(100),
-            threads: take("--threads").parse().unwrap_or(1),
+            threads: std::env::var("BASELINE_THREADS")
+                .ok()
+                .map_or(Ok(1), |text| text.parse())?,
         })
     }
 
