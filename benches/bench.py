@@ -27,6 +27,9 @@ def main() -> int:
     """Run the benchmark and print the tables."""
     options = parse_options()
     rows = choose(ROWS, options.rows, "row")
+    if options.quick:
+        options.rounds, options.seconds = 1, 0.3
+        rows = rows if options.rows else [row for row in rows if not row.load]
     contenders = choose(CONTENDERS, options.peers, "peer") if options.peers else [c for c in CONTENDERS if c.default]
     bench = Bench(options, prepare(contenders, options), certificate(options), LOADS)
     load = os.getloadavg()
@@ -72,6 +75,7 @@ def parse_options() -> argparse.Namespace:
     parser.add_argument("--rows", type=split, default=[], help=f"of: {names}; default all; a prefix will do")
     parser.add_argument("--peers", type=split, default=[], help=f"of: {', '.join(c.key for c in CONTENDERS)}")
     parser.add_argument("--loops", type=split, default=["uvloop"], help="asyncio,uvloop; default uvloop")
+    parser.add_argument("--quick", action="store_true", help="one round of 0.3 s, by default without rows under load")
     parser.add_argument("--full", action="store_true", help="rows under load in every round, growth up to 5000")
     parser.add_argument("--json", metavar="FILE", help="write every round there")
     parser.add_argument("--plots", metavar="FOLDER", type=Path, help="write SVG plots there")

@@ -127,8 +127,8 @@ def chart(
         y = y_range[0] + (y_range[1] - y_range[0]) * step / 4
         at = place((x_range[0], y))[1]
         parts += [line([(left, at), (left + width, at)], "#dddddd"), text(left - 6, at + 4, f"{y:.3g}", anchor="end")]
-        x = math.exp(low + (high - low) * step / 4)
-        parts.append(text(place((x, y_range[0]))[0], top + height + 16, f"{x:.4g}", anchor="middle"))
+    for x in ticks(*x_range):
+        parts.append(text(place((x, y_range[0]))[0], top + height + 16, f"{x:g}", anchor="middle"))
     for number, (contender, points) in enumerate(series):
         colour = COLOURS[contender.key]
         parts.append(line([place(point) for point in points], colour, 2))
@@ -137,6 +137,13 @@ def chart(
         )
         parts.append(text(left + width + 36, top + 14 + 18 * number, contender.title))
     return svg(parts, top + height + 30)
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Return round numbers for a logarithmic axis: powers of ten, or 1, 2 and 5 of each where there are few."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    steps = (1, 2, 5) if high / low < 300 else (1,)
+    return [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
 
 
 def svg(parts: list[str], height: float) -> str:
