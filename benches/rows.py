@@ -68,6 +68,7 @@ def _datagram_rows() -> tuple[Row, ...]:
         dropping = (("wtransport", f"{key}_drop"),)  # it cannot wait
         for short, words, more, overflow, stand_ins, targets in (
             ("batch", "receive_multiple", {}, "wait", dropping, (batch, LEVEL)),
+            ("multiple", "send_multiple, receive_multiple", {"batches": True}, "wait", dropping, (batch, LEVEL)),
             ("each", "receive", {"each": True}, "wait", dropping, (each, LEVEL)),
             ("drop", "default policy", {}, "drop_oldest", (), (Target(0.6, row=f"{key}_batch"), LEVEL)),
         ):

@@ -118,6 +118,10 @@ class Peer(ABC, Generic[S]):
         """Send SMALL on new streams of /echo, `at_once` of them at any time; return how many came back."""
         raise NotImplementedError
 
+    async def send_batches(self, session: S, size: int, seconds: float) -> int:
+        """Do what `send_datagrams` does with many in one call."""
+        raise NotImplementedError
+
     async def stall(self, session: S, streams: int, seconds: float) -> None:
         """Ask /source for `seconds` of bytes on so many streams, and read nothing for as long."""
         raise NotImplementedError

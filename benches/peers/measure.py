@@ -70,11 +70,11 @@ async def _bulk(peer: Peer[Any], command: Result, path: str, move: Callable[[Any
 
 async def _datagrams(peer: Peer[Any], command: Result) -> Result:
     session = await peer.connect(command["port"], "/count_each" if command.get("each") else "/count")
-    size = command["size"]
-    warm = await peer.send_datagrams(session, size, command["seconds"] * WARM_UP)
+    size, send = command["size"], peer.send_batches if command.get("batches") else peer.send_datagrams
+    warm = await send(session, size, command["seconds"] * WARM_UP)
     await asyncio.sleep(SETTLE)
     await peer.delivered(session)
-    sent = await peer.send_datagrams(session, size, command["seconds"])
+    sent = await send(session, size, command["seconds"])
     await asyncio.sleep(SETTLE)
     report = await peer.delivered(session)
     return {

@@ -23,6 +23,7 @@ from pywebtransport import (
     __version__,
 )
 from pywebtransport._bridge import current_bridge  # the only private thing here; its counters tell where time goes
+from pywebtransport.types import Data
 
 from .harness import CHUNK, MESSAGE, SMALL, Delivered, Options, Peer, Unsupported, main
 
@@ -185,6 +186,14 @@ class Ours(Peer[WebTransportSession]):
             for _ in range(64):
                 await datagrams.send(payload)
             sent += 64
+        return sent
+
+    async def send_batches(self, session: WebTransportSession, size: int, seconds: float) -> int:
+        batch: list[Data] = [bytes(size)] * 64
+        sent = 0
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            sent += await session.datagrams.send_multiple(batch)
         return sent
 
     async def delivered(self, session: WebTransportSession) -> Delivered:
