@@ -19,7 +19,7 @@ SOURCES := $(RUST) pyproject.toml README.md $(shell find python -type f -not -na
 SKIP    := not interop and not stress$(if $(BROWSER),, and not browser)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress soak sim sim-short fuzz build develop format lint layers bench clean tools
+.PHONY: help demo serve test test-rust test-python test-browser test-interop conformance stress soak sim sim-short fuzz build develop format lint layers bench bench-quick clean tools
 
 help:
 	@echo "make demo      build, then show streams and datagrams between two processes (5 s)"
@@ -34,7 +34,7 @@ help:
 	@echo "make soak      200 sessions for 10 minutes: leaks, hangs, counters (SECONDS=60; SOAK_SEED=... to replay)"
 	@echo "make fuzz      the fuzz targets of rust/proto, 60 s each (SECONDS=600, FUZZ='frame session')"
 	@echo "make sim       200 seeds of an hour on a simulated network (minutes); sim-short: of ten minutes each"
-	@echo "make bench     benchmarks, see benches/README.md"
+	@echo "make bench     benchmarks, 15 minutes, see benches/README.md; bench-quick: a look, 2 minutes"
 	@echo "make clean     remove what was built here (.venv, target, dist)"
 	@echo "Options: PYTHON=python3.13, PROFILE=fast (a quicker build), CARGO_TARGET_DIR"
 
@@ -126,6 +126,7 @@ $(VENV)/.dev: $(VENV)/.created pyproject.toml | tools
 format: $(VENV)/.dev
 	cargo fmt --all
 	cargo fmt --manifest-path rust/proto/fuzz/Cargo.toml
+	cargo fmt --manifest-path benches/baseline/Cargo.toml
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
@@ -139,11 +140,13 @@ layers: | tools
 lint-format: $(VENV)/.dev
 	cargo fmt --all --check
 	cargo fmt --manifest-path rust/proto/fuzz/Cargo.toml --check
+	cargo fmt --manifest-path benches/baseline/Cargo.toml --check
 	$(BIN)/ruff format --check .
 
 lint-rust: $(VENV)/.created
 	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR="$(TARGET)/fuzz/build" cargo clippy --manifest-path rust/proto/fuzz/Cargo.toml --all-targets --locked -- -D warnings
+	CARGO_TARGET_DIR="$(TARGET)/baseline" cargo clippy --manifest-path benches/baseline/Cargo.toml --all-targets --locked -- -D warnings
 
 lint-python: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -159,9 +162,13 @@ else
 	@echo "lint: cargo-deny is not installed, its checks are left to CI (cargo install --locked cargo-deny)"
 endif
 
+# Short measurements: the parsers and the bridge vary little.
 bench: build $(VENV)/.dev
-	$(if $(wildcard rust/*/benches/*.rs),cargo bench --workspace --exclude wt-py --locked)
-	$(BIN)/python benches/bench.py
+	cargo bench --locked -p wt-proto -p wt-io --bench parse --bench bridge -- --warm-up-time 0.3 --measurement-time 0.6
+	$(BIN)/python -m benches.bench --json "$(TARGET)/bench.json" --plots "$(TARGET)/bench-plots"
+
+bench-quick: build $(VENV)/.dev
+	$(BIN)/python -m benches.bench --quick
 
 clean:
 	rm -rf $(VENV) dist python/pywebtransport/_core*.so python/pywebtransport/_core*.pyd

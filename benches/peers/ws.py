@@ -13,7 +13,7 @@ from importlib.metadata import version
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from .harness import CHUNK, MESSAGE, Delivered, Options, Peer, main
+from .harness import CHUNK, MESSAGE, SMALL, Delivered, Options, Peer, main
 
 
 class Websockets(Peer[ClientConnection]):
@@ -56,6 +56,22 @@ class Websockets(Peer[ClientConnection]):
 
     async def datagram_round_trips(self, session: ClientConnection, seconds: float) -> list[float]:
         return await self.stream_round_trips(session, seconds)
+
+    async def new_stream_round_trips(self, session: ClientConnection, seconds: float) -> list[float]:
+        return await self.stream_round_trips(session, seconds)
+
+    async def small_echoes(self, session: ClientConnection, at_once: int, seconds: float) -> int:
+        count = 0
+        for _ in range(at_once):
+            await session.send(SMALL)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            await session.recv()
+            await session.send(SMALL)
+            count += 1
+        for _ in range(at_once):
+            await session.recv()
+        return count + at_once
 
     async def upload(self, session: ClientConnection, seconds: float) -> int:
         end = time.perf_counter() + seconds
@@ -125,7 +141,7 @@ async def count(session: ServerConnection) -> None:
             received, first = 0, 0.0
 
 
-HANDLERS = {"/echo": echo, "/sink": sink, "/source": source, "/count": count}
+HANDLERS = {"/echo": echo, "/sink": sink, "/source": source, "/count": count, "/count_each": count}
 
 if __name__ == "__main__":
     main(Websockets)
