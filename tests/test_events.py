@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 import functools
 import logging
 from typing import Any
@@ -54,7 +55,8 @@ def test_event_as_dictionary() -> None:
         "data": {"session_id": "s"},
         "source": None,
     }
-    assert len(event.event_id) == 36
+    assert str(uuid.UUID(event.event_id)) == event.event_id
+    assert uuid.UUID(event.event_id).version == 4
 
 
 def test_event_for_error_carries_the_details_of_library_errors() -> None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -28,7 +27,7 @@ from typing import Any, Self
 
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.types import EventData, EventType, Timeout
-from pywebtransport.utils import get_logger, get_timestamp
+from pywebtransport.utils import get_logger, get_timestamp, random_uuid
 
 __all__: list[str] = ["Event", "EventEmitter", "EventHandler"]
 
@@ -51,7 +50,7 @@ class Event:
     timestamp: float = field(default_factory=get_timestamp)
     data: EventData = None
     source: Any = None
-    event_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    event_id: str = field(default_factory=random_uuid)
 
     def __post_init__(self) -> None:
         """Turn a matching string into its EventType."""

