@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 import functools
 import logging
+import uuid
 from typing import Any
 
 import pytest
