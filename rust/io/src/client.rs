@@ -7,7 +7,7 @@ use wt_proto::dialect::Role;
 
 use crate::{
     bridge::port::Port,
-    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig},
+    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig, Preset},
     connection::{Connection, Place, Unready},
     driver::Driver,
     endpoint,
@@ -29,12 +29,12 @@ pub struct Client {
     limits: Arc<CommonConfig>,
 }
 
-/// A client's UDP socket, shared by all clients of one loop and driver.
-pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
+/// A client's UDP socket, shared by all clients of one loop and driver whose presets allow it.
+pub fn client_endpoint(driver: &Driver, preset: Preset) -> Result<quinn::Endpoint, ConnectError> {
     let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
     let socket = endpoint::client_socket(driver).map_err(failed)?;
     let endpoint = driver
-        .endpoint(socket, None, quinn::EndpointConfig::default())
+        .endpoint(socket, None, preset.endpoint_config(quinn::EndpointConfig::default()))
         .map_err(failed)?;
     endpoint::remember(&endpoint);
     Ok(endpoint)

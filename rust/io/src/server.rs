@@ -124,7 +124,10 @@ impl Server {
                 .endpoint(
                     socket.clone(),
                     Some(crypto),
-                    stateless_reset::endpoint_config(config.stateless_reset_key.as_ref()),
+                    config
+                        .common
+                        .preset
+                        .endpoint_config(stateless_reset::endpoint_config(config.stateless_reset_key.as_ref())),
                 )
                 .map_err(failed)?;
             endpoint::remember(&endpoint);

@@ -36,7 +36,7 @@ impl Client {
         // A client waits for answers: the loop driver halves its round trips (performance.md 3).
         let driver = Bridge::driver(&bridge, convert::driver_kind(config, DriverKind::Loop)?)?;
         let config = convert::client_config(config)?;
-        let endpoint = bridge.get().client_endpoint(&driver)?;
+        let endpoint = bridge.get().client_endpoint(&driver, config.common.preset)?;
         let io = wt_io::client::Client::new(driver, bridge.get().port().clone(), endpoint, config)
             .map_err(|error| errors::tls(py, &error))?;
         Ok(Self {

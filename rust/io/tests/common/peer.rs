@@ -60,7 +60,7 @@ impl Net {
     /// A client with a socket of its own.
     pub fn dialer(&self, config: ClientConfig) -> Dialer {
         let event_loop = self.client_loop.clone();
-        let endpoint = client_endpoint(&event_loop.driver).expect("a socket");
+        let endpoint = client_endpoint(&event_loop.driver, config.common.preset).expect("a socket");
         let client = Client::new(
             event_loop.driver.clone(),
             event_loop.port.clone(),
