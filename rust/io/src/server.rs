@@ -26,7 +26,7 @@ use crate::{
     config::{MAX_PENDING_REQUESTS, ServerConfig, canonical},
     connection::{Connection, Place},
     driver::Driver,
-    endpoint,
+    endpoint::{self, Bound, SocketInfo},
     error::{ListenError, TlsConfigError},
     gate::Gate,
     http::Exchange,
@@ -59,6 +59,7 @@ pub enum Accepted {
 pub struct Server {
     endpoint: quinn::Endpoint,
     socket: Arc<ReleasableSocket>,
+    info: Arc<SocketInfo>,
     driver: Driver,
     address: SocketAddr,
     shared: Arc<ServerShared>,
@@ -111,14 +112,15 @@ impl Server {
             .map_err(|error| failed(error.to_string()))?;
         let mut last = failed("the name has no address".into());
         for address in prefer_v4(addresses) {
-            let socket = match driver.bind(address, address.ip().is_unspecified()) {
-                Ok(socket) => socket,
+            let Bound { socket, buffers } = match driver.bind(address, address.ip().is_unspecified()) {
+                Ok(bound) => bound,
                 Err(error) => {
                     last = failed(explain(&error));
                     continue;
                 }
             };
             let failed = |error: std::io::Error| failed(error.to_string());
+            let info = SocketInfo::new(&socket, buffers);
             let socket = ReleasableSocket::new(socket).map_err(failed)?;
             let endpoint = driver
                 .endpoint(
@@ -153,10 +155,12 @@ impl Server {
                 driver.clone(),
                 shared.clone(),
                 Arc::new(config),
+                info.clone(),
             ));
             return Ok(Arc::new(Self {
                 endpoint,
                 socket,
+                info,
                 driver,
                 address,
                 shared,
@@ -173,6 +177,11 @@ impl Server {
     /// The address it listens on, with the real port.
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What there is to know of its socket.
+    pub fn socket(&self) -> &SocketInfo {
+        &self.info
     }
 
     /// Counters.
@@ -294,12 +303,18 @@ impl ServerShared {
 }
 
 /// Take connection attempts until the endpoint is closed.
-async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerShared>, config: Arc<ServerConfig>) {
+async fn accept(
+    endpoint: quinn::Endpoint,
+    driver: Driver,
+    shared: Arc<ServerShared>,
+    config: Arc<ServerConfig>,
+    socket: Arc<SocketInfo>,
+) {
     let limits = Arc::new(config.common.clone());
     let place = Place {
         driver: driver.clone(),
         port: shared.port.clone(),
-        local_port: endpoint.local_addr().map_or(0, |address| address.port()),
+        socket,
     };
     let (max_connections, max_sessions) = (config.max_connections, config.max_sessions);
     let handshake_timeout = config.handshake_timeout;

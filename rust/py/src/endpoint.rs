@@ -157,7 +157,7 @@ impl Server {
 
     fn stats(&self) -> PyResult<HashMap<&'static str, u64>> {
         self.bridge.get().check()?;
-        let stats = self.io.stats();
+        let (stats, socket) = (self.io.stats(), self.io.socket());
         Ok(HashMap::from([
             ("connections_accepted", stats.connections_accepted.get()),
             ("connections_rejected", stats.connections_rejected.get()),
@@ -173,6 +173,10 @@ impl Server {
             ("origins_refused", stats.origins_refused.get()),
             ("http_requests", stats.http_requests.get()),
             ("requests_timed_out", stats.requests_timed_out.get()),
+            ("gso_segments", socket.gso_segments() as u64),
+            ("gro_segments", socket.gro_segments() as u64),
+            ("send_buffer_size", socket.buffers.send as u64),
+            ("receive_buffer_size", socket.buffers.receive as u64),
         ]))
     }
 

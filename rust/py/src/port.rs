@@ -28,7 +28,7 @@ use wt_io::{
     client::client_endpoint,
     config::Preset,
     driver::{Driver, DriverKind, event_loop::LoopDriver, thread::IoThread},
-    endpoint::{self, Endpoint},
+    endpoint::{self, ClientEndpoint},
 };
 
 use crate::{errors, exit::Turn, runtime::Completions};
@@ -52,7 +52,7 @@ pub(crate) struct Bridge {
     /// Descriptors that the loop watches for the loop driver, and whether for writing too.
     watched: Mutex<HashMap<i64, bool>>,
     /// The clients' sockets, with their drivers and presets.
-    endpoints: Mutex<Vec<(DriverKind, Preset, Endpoint)>>,
+    endpoints: Mutex<Vec<(DriverKind, Preset, ClientEndpoint)>>,
 }
 
 #[derive(Default)]
@@ -246,7 +246,7 @@ impl Bridge {
     }
 
     /// The socket that all clients of this loop and driver share, as far as their presets allow it.
-    pub(crate) fn client_endpoint(&self, driver: &Driver, preset: Preset) -> PyResult<Endpoint> {
+    pub(crate) fn client_endpoint(&self, driver: &Driver, preset: Preset) -> PyResult<ClientEndpoint> {
         let mut endpoints = self.endpoints.lock();
         let mut known = endpoints.iter();
         if let Some((_, _, endpoint)) =

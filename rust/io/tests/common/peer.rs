@@ -12,7 +12,7 @@ use wt_io::{
     client::{Client, Lease, client_endpoint},
     config::{ClientConfig, ServerConfig},
     connection::Connection,
-    endpoint::{self, Endpoint},
+    endpoint::{self, ClientEndpoint, Endpoint},
     error::{CloseInfo, ConnectError, DatagramError, ListenError, OpenError, StreamEnd},
     http::{Exchange, NoContent},
     opening::StreamOpening,
@@ -195,7 +195,7 @@ impl Listener {
 /// A client and the loop that it connects from. It holds its connections; its socket closes when it is dropped.
 pub struct Dialer {
     client: Arc<Client>,
-    endpoint: Endpoint,
+    endpoint: ClientEndpoint,
     leases: Mutex<Vec<Lease>>,
     event_loop: Arc<EventLoop>,
     born: Arc<Born>,
