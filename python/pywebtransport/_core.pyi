@@ -225,10 +225,10 @@ class Server:
         """
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
-        """connections_accepted, connections_rejected, handshakes_failed, handshakes_timed_out, handshakes_ignored,
-        handshakes_refused, handshakes_pending (now), retries_sent, connections (now), protocol_errors,
-        requests_rejected, origins_refused, http_requests, requests_timed_out, and of the socket gso_segments,
-        gro_segments, send_buffer_size, receive_buffer_size (as for a connection)."""
+        """connections_accepted, connections_rejected, handshakes_resumed, handshakes_failed, handshakes_timed_out,
+        handshakes_ignored, handshakes_refused, handshakes_pending (now), retries_sent, connections (now),
+        protocol_errors, requests_rejected, origins_refused, http_requests, requests_timed_out, and of the socket
+        gso_segments, gro_segments, send_buffer_size, receive_buffer_size (as for a connection)."""
     def drain(self, limit: float) -> Awaitable[None]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
         session and no plain request is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""

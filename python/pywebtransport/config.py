@@ -394,6 +394,21 @@ class ClientConfig(_Config):
         rules.check_positive(self, "retry_delay", "max_streams")
         rules.check_verify_mode(self, optional=True)
 
+    def _with_request(self, headers: Headers, subprotocols: list[str] | None) -> Self:
+        """Return a copy for one request, with these headers besides and these subprotocols instead.
+
+        Nothing else is copied or checked again: a connect needs no look at the disk.
+
+        Raises:
+            ConfigurationError: a subprotocol is not valid.
+        """
+        result = copy.copy(self)
+        result.headers = {**self.headers, **rules.normalize_headers(headers)}
+        if subprotocols is not None:
+            result.subprotocols = subprotocols
+            rules.check_subprotocols(result)
+        return result
+
     def _normalize(self, previous: Self | None = None) -> None:
         self.headers = rules.normalize_headers(self.headers)
         self.server_certificate_hashes = rules.normalize_hashes(self.server_certificate_hashes)

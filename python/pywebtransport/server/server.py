@@ -68,6 +68,8 @@ class ServerDiagnostics:
     Attributes:
         origins_refused: session requests refused with 403 because of `ServerConfig.allowed_origins`.
         handshakes_pending: handshakes that are under way now.
+        handshakes_resumed: handshakes of clients that came back with a ticket of an earlier connection, which spares
+            both ends the certificate and its signatures. None where client certificates are checked.
         handshakes_ignored: clients that got no answer because of `ServerConfig.max_pending_handshakes`.
         handshakes_refused: clients with a validated address that were refused because of it.
         handshakes_timed_out: handshakes that were not over after `ServerConfig.handshake_timeout`.
@@ -92,6 +94,7 @@ class ServerDiagnostics:
     max_connections: int
     origins_refused: int = 0
     handshakes_pending: int = 0
+    handshakes_resumed: int = 0
     handshakes_ignored: int = 0
     handshakes_refused: int = 0
     handshakes_timed_out: int = 0
@@ -460,6 +463,7 @@ class WebTransportServer(EventEmitter):
 _CORE_COUNTS = (
     "origins_refused",
     "handshakes_pending",
+    "handshakes_resumed",
     "handshakes_ignored",
     "handshakes_refused",
     "handshakes_timed_out",

@@ -98,7 +98,8 @@ impl Server {
         host: String,
         number: u16,
     ) -> Result<Arc<Self>, ListenError> {
-        let tls = QuicServerConfig::try_from(tls::server(&config)?)
+        let stats = ServerStats::default();
+        let tls = QuicServerConfig::try_from(tls::server(&config, &stats.handshakes_resumed)?)
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ServerConfig::with_crypto(Arc::new(tls));
         crypto.transport_config(config.common.transport(Role::Server, &driver));
@@ -148,7 +149,7 @@ impl Server {
                 released: Gate::default(),
                 origins: config.allowed_origins.clone(),
                 request_timeout: config.request_timeout,
-                stats: ServerStats::default(),
+                stats,
             });
             driver.spawn(accept(
                 endpoint.clone(),

@@ -161,6 +161,7 @@ impl Server {
         Ok(HashMap::from([
             ("connections_accepted", stats.connections_accepted.get()),
             ("connections_rejected", stats.connections_rejected.get()),
+            ("handshakes_resumed", stats.handshakes_resumed.get()),
             ("handshakes_failed", stats.handshakes_failed.get()),
             ("handshakes_timed_out", stats.handshakes_timed_out.get()),
             ("handshakes_ignored", stats.handshakes_ignored.get()),
