@@ -21,6 +21,7 @@ __all__ = [
     "NO_ROOM",
     "SENT",
     "SENT_YIELD",
+    "SOCKET_BUFFER_SIZE",
     "Bridge",
     "Client",
     "CloseInfo",
@@ -46,6 +47,8 @@ SENT_YIELD: int
 """Accepted, and it is time to let the event loop run: many calls in a row did not suspend."""
 NO_ROOM: int
 """Nothing was taken: park on the matching readiness and call again."""
+SOCKET_BUFFER_SIZE: int
+"""What the core asks the system for, each way. Its size and reason are in rust/io/src/config.rs."""
 
 def check_origin_pattern(pattern: str) -> None:
     """Check one entry of `ServerConfig.allowed_origins`; raises ValueError with the reason."""
@@ -189,8 +192,9 @@ class Connection:
     def stats(self) -> dict[str, float]:
         """bytes_sent, bytes_received, packets_sent, packets_received, packets_lost, rtt (s), cwnd, packets_in_flight,
         mtu, last_activity (unix seconds; packets count from when this is called), established_at, closed_at (0 while
-        open), streams_rejected, datagrams_dropped_early, protocol_errors; packets_in_flight is always 0, because quinn
-        does not tell it."""
+        open), streams_rejected, datagrams_dropped_early, protocol_errors, and of the socket gso_segments, gro_segments
+        (0 once it is closed), send_buffer_size and receive_buffer_size (as obtained; 0: unknown). packets_in_flight is
+        always 0, because quinn does not tell it."""
     def closed(self) -> Readiness: ...
     def subscribe(self, callback: Callable[[], None]) -> Subscription:
         """Call back through `loop.call_soon` when the connection ends, when its SETTINGS or a GOAWAY arrive, and when a
@@ -221,9 +225,10 @@ class Server:
         """
     def acceptable(self) -> Readiness: ...
     def stats(self) -> dict[str, int]:
-        """connections_accepted, connections_rejected, handshakes_failed, handshakes_timed_out, handshakes_ignored,
-        handshakes_refused, handshakes_pending (now), retries_sent, connections (now), protocol_errors,
-        requests_rejected, origins_refused, http_requests, requests_timed_out."""
+        """connections_accepted, connections_rejected, handshakes_resumed, handshakes_failed, handshakes_timed_out,
+        handshakes_ignored, handshakes_refused, handshakes_pending (now), retries_sent, connections (now),
+        protocol_errors, requests_rejected, origins_refused, http_requests, requests_timed_out, and of the socket
+        gso_segments, gro_segments, send_buffer_size, receive_buffer_size (as for a connection)."""
     def drain(self, limit: float) -> Awaitable[None]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
         session and no plain request is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""

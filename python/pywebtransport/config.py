@@ -59,6 +59,7 @@ from pywebtransport.constants import (
     DEFAULT_MAX_STREAMS_PER_CONNECTION,
     DEFAULT_MAX_TOTAL_PENDING_EVENTS,
     DEFAULT_PENDING_EVENT_TTL,
+    DEFAULT_PRESET,
     DEFAULT_PROXY_CONNECT_TIMEOUT,
     DEFAULT_READ_TIMEOUT,
     DEFAULT_RETRY_BACKOFF,
@@ -79,6 +80,7 @@ from pywebtransport.constants import (
     SUPPORTED_CONGESTION_CONTROL_ALGORITHMS,
     SUPPORTED_DATAGRAM_OVERFLOWS,
     SUPPORTED_DRIVERS,
+    SUPPORTED_PRESETS,
     USER_AGENT_HEADER,
 )
 from pywebtransport.exceptions import invalid_config
@@ -151,6 +153,7 @@ class _Config(_Base):
         rules.check_choice(self, "congestion_control_algorithm", SUPPORTED_CONGESTION_CONTROL_ALGORITHMS)
         rules.check_choice(self, "datagram_overflow", SUPPORTED_DATAGRAM_OVERFLOWS)
         rules.check_choice(self, "driver", SUPPORTED_DRIVERS)
+        rules.check_choice(self, "preset", SUPPORTED_PRESETS)
         rules.check_timeouts(
             self,
             "close_timeout",
@@ -265,6 +268,15 @@ class ClientConfig(_Config):
         max_streams: streams of its own that a session may have open.
         max_total_pending_events: early streams and datagrams kept in all.
         pending_event_ttl: seconds that an early stream or datagram is kept.
+        preset: transport values for a purpose, of which no other field speaks; a field always does what it says, and
+            presets change none. None or "default": networks of any kind. "throughput": bulk over long paths; windows
+            grow to 16 MiB per stream and 64 MiB per connection instead of 4 and 16 (unless
+            `flow_control_window_auto_scale` is off), and memory with them. "low_latency": little waits in the
+            transport; windows stay at `flow_control_window_size`, so that a slow reader is felt early, and datagrams
+            stay longer in their queue, where priorities and ages count, on a slow path above all. "jumbo": packets of
+            up to 6000 bytes, for networks with jumbo frames and for loopback; about twice the speed of bulk. Both ends
+            need it, else packets stay as they are. A path that does not carry them is found out: they start at 1200
+            bytes and grow only to what arrives, as `connection.diagnostics.mtu` tells.
         proxy: HTTP proxy. A connect with one fails with a clear text until CONNECT-UDP (RFC 9298) is in.
         read_timeout: seconds a stream read waits before TimeoutError; None: no limit.
         retry_backoff: factor between two pauses, at least 1. Without effect as `max_retries`.
@@ -322,6 +334,7 @@ class ClientConfig(_Config):
     max_streams: int = DEFAULT_MAX_STREAMS
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     pending_event_ttl: float = DEFAULT_PENDING_EVENT_TTL
+    preset: str | None = DEFAULT_PRESET
     proxy: ProxyConfig | None = None
     read_timeout: float | None = DEFAULT_READ_TIMEOUT
     retry_backoff: float = DEFAULT_RETRY_BACKOFF
@@ -380,6 +393,21 @@ class ClientConfig(_Config):
         rules.check_minimum(self, "retry_backoff", 1, "must be >= 1.0")
         rules.check_positive(self, "retry_delay", "max_streams")
         rules.check_verify_mode(self, optional=True)
+
+    def _with_request(self, headers: Headers, subprotocols: list[str] | None) -> Self:
+        """Return a copy for one request, with these headers besides and these subprotocols instead.
+
+        Nothing else is copied or checked again: a connect needs no look at the disk.
+
+        Raises:
+            ConfigurationError: a subprotocol is not valid.
+        """
+        result = copy.copy(self)
+        result.headers = {**self.headers, **rules.normalize_headers(headers)}
+        if subprotocols is not None:
+            result.subprotocols = subprotocols
+            rules.check_subprotocols(result)
+        return result
 
     def _normalize(self, previous: Self | None = None) -> None:
         self.headers = rules.normalize_headers(self.headers)
@@ -483,6 +511,15 @@ class ServerConfig(_Config):
         max_total_pending_events: early streams and datagrams kept in all.
         middleware: checks that ServerApp runs before it accepts a session. `copy()` shares them.
         pending_event_ttl: seconds that an early stream or datagram is kept.
+        preset: transport values for a purpose, of which no other field speaks; a field always does what it says, and
+            presets change none. None or "default": networks of any kind. "throughput": bulk over long paths; windows
+            grow to 16 MiB per stream and 64 MiB per connection instead of 4 and 16 (unless
+            `flow_control_window_auto_scale` is off), and memory with them. "low_latency": little waits in the
+            transport; windows stay at `flow_control_window_size`, so that a slow reader is felt early, and datagrams
+            stay longer in their queue, where priorities and ages count, on a slow path above all. "jumbo": packets of
+            up to 6000 bytes, for networks with jumbo frames and for loopback; about twice the speed of bulk. Both ends
+            need it, else packets stay as they are. A path that does not carry them is found out: they start at 1200
+            bytes and grow only to what arrives, as `connection.diagnostics.mtu` tells.
         read_timeout: seconds a stream read waits before TimeoutError; None: no limit.
         retry_threshold: from so many unfinished handshakes on, a client has to show that it receives at its address
             before the server does anything else for it (QUIC's Retry; one more round trip). At most half of
@@ -549,6 +586,7 @@ class ServerConfig(_Config):
     max_total_pending_events: int = DEFAULT_MAX_TOTAL_PENDING_EVENTS
     middleware: list[MiddlewareProtocol] = field(default_factory=list)
     pending_event_ttl: float = DEFAULT_PENDING_EVENT_TTL
+    preset: str | None = DEFAULT_PRESET
     read_timeout: float | None = DEFAULT_READ_TIMEOUT
     retry_threshold: int | None = DEFAULT_RETRY_THRESHOLD
     rpc_concurrency_limit: int = DEFAULT_RPC_CONCURRENCY_LIMIT

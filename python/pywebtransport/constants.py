@@ -64,6 +64,7 @@ __all__: list[str] = [
     "DEFAULT_MAX_STREAMS_PER_CONNECTION",
     "DEFAULT_MAX_TOTAL_PENDING_EVENTS",
     "DEFAULT_PENDING_EVENT_TTL",
+    "DEFAULT_PRESET",
     "DEFAULT_PROXY_CONNECT_TIMEOUT",
     "DEFAULT_PUBSUB_SUBSCRIPTION_QUEUE_SIZE",
     "DEFAULT_READ_TIMEOUT",
@@ -113,6 +114,7 @@ __all__: list[str] = [
     "SUPPORTED_CONGESTION_CONTROL_ALGORITHMS",
     "SUPPORTED_DATAGRAM_OVERFLOWS",
     "SUPPORTED_DRIVERS",
+    "SUPPORTED_PRESETS",
     "UNIDIRECTIONAL_STREAM",
     "USER_AGENT_HEADER",
     "WEBTRANSPORT_SCHEME",
@@ -245,6 +247,7 @@ DEFAULT_MAX_STREAMS: int = 100
 DEFAULT_MAX_STREAMS_PER_CONNECTION: int = 100
 DEFAULT_MAX_TOTAL_PENDING_EVENTS: int = 1000
 DEFAULT_PENDING_EVENT_TTL: float = 5.0
+DEFAULT_PRESET: str | None = None
 DEFAULT_PROXY_CONNECT_TIMEOUT: float = 10.0
 DEFAULT_PUBSUB_SUBSCRIPTION_QUEUE_SIZE: int = 16
 DEFAULT_READ_TIMEOUT: float = 60.0
@@ -272,6 +275,7 @@ MAX_BUFFER_SIZE: int = 1024 * 1024
 SUPPORTED_CONGESTION_CONTROL_ALGORITHMS: tuple[str, str] = ("reno", "cubic")
 SUPPORTED_DATAGRAM_OVERFLOWS: tuple[str, ...] = ("drop_oldest", "wait", "error")
 SUPPORTED_DRIVERS: tuple[str, ...] = ("auto", "loop", "thread")
+SUPPORTED_PRESETS: tuple[str | None, ...] = (None, "default", "throughput", "low_latency", "jumbo")
 
 
 class ClientConfigDefaults(TypedDict):
@@ -313,6 +317,7 @@ class ClientConfigDefaults(TypedDict):
     max_streams: int
     max_total_pending_events: int
     pending_event_ttl: float
+    preset: str | None
     proxy: Any
     read_timeout: float | None
     retry_backoff: float
@@ -373,6 +378,7 @@ class ServerConfigDefaults(TypedDict):
     max_total_pending_events: int
     middleware: list[Any]
     pending_event_ttl: float
+    preset: str | None
     read_timeout: float | None
     retry_threshold: int | None
     rpc_concurrency_limit: int

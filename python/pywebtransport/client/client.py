@@ -322,13 +322,9 @@ class WebTransportClient(EventEmitter):
 
     def _with_request(self, headers: Headers, subprotocols: list[str] | None) -> ClientConfig:
         """Return the configuration with the default headers, and the headers and subprotocols of the call."""
-        merged = dict(self._config.headers)
-        for name, value in [*self._default_headers.items(), *headers.items()]:
-            merged[name.lower()] = value
-        changes: dict[str, Any] = {"headers": merged} if merged != self._config.headers else {}
-        if subprotocols is not None:
-            changes["subprotocols"] = subprotocols
-        return self._config.update(**changes) if changes else self._config
+        if not self._default_headers and not headers and subprotocols is None:
+            return self._config
+        return self._config._with_request({**self._default_headers, **headers}, subprotocols)
 
     async def _share(
         self, config: ClientConfig, host: str, port: int, path: str, limit: float | None

@@ -254,6 +254,10 @@ class WebTransportConnection(EventEmitter):
             packets_in_flight=int(values["packets_in_flight"]),
             packet_loss_rate=values["packets_lost"] / max(1.0, values["packets_sent"]),
             mtu=int(values["mtu"]),
+            gso_segments=int(values["gso_segments"]),
+            gro_segments=int(values["gro_segments"]),
+            send_buffer_size=int(values["send_buffer_size"]),
+            receive_buffer_size=int(values["receive_buffer_size"]),
         )
 
     # --- its life ---

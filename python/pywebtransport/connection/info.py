@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from pywebtransport._socket import socket_issues
 from pywebtransport.types import Address, ConnectionState
 from pywebtransport.utils import get_timestamp
 
@@ -51,6 +52,10 @@ class ConnectionDiagnostics:
         packets_in_flight: always 0; the QUIC library keeps this number to itself.
         packet_loss_rate: share of the sent packets that were declared lost, 0.0 to 1.0.
         mtu: largest UDP payload in bytes that the path to the peer is known to carry now; 0 before the handshake.
+        gso_segments: packets that the system takes in one call; 1: no GSO, 0: unknown, as after the end.
+        gro_segments: packets that the system hands over in one piece; 1: no GRO, 0: unknown.
+        send_buffer_size: the socket's send buffer in bytes, as the system gave it; 0: unknown.
+        receive_buffer_size: the same for receiving. What does not fit is lost.
     """
 
     stats: ConnectionInfo
@@ -59,6 +64,10 @@ class ConnectionDiagnostics:
     packets_in_flight: int
     packet_loss_rate: float
     mtu: int = 0
+    gso_segments: int = 0
+    gro_segments: int = 0
+    send_buffer_size: int = 0
+    receive_buffer_size: int = 0
 
     @property
     def issues(self) -> list[str]:
@@ -74,7 +83,7 @@ class ConnectionDiagnostics:
             issues.append(f"{stats.packets_sent} packets sent and none received")
         if self.rtt > 1.0:
             issues.append(f"High round-trip time: {self.rtt:.2f} s")
-        return issues
+        return issues + socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
 
 
 STALE_AFTER = 300.0  # seconds without a packet; with keep-alive at its default of 30 s that is ten missed answers

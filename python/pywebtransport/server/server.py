@@ -18,6 +18,7 @@ from typing import Any, Self
 from pywebtransport import _core
 from pywebtransport._bridge import current_bridge, never_expires, parked
 from pywebtransport._logging import apply_log_level
+from pywebtransport._socket import socket_issues
 from pywebtransport.config import ServerConfig
 from pywebtransport.connection.connection import WebTransportConnection
 from pywebtransport.constants import ErrorCodes
@@ -67,6 +68,8 @@ class ServerDiagnostics:
     Attributes:
         origins_refused: session requests refused with 403 because of `ServerConfig.allowed_origins`.
         handshakes_pending: handshakes that are under way now.
+        handshakes_resumed: handshakes of clients that came back with a ticket of an earlier connection, which spares
+            both ends the certificate and its signatures. None where client certificates are checked.
         handshakes_ignored: clients that got no answer because of `ServerConfig.max_pending_handshakes`.
         handshakes_refused: clients with a validated address that were refused because of it.
         handshakes_timed_out: handshakes that were not over after `ServerConfig.handshake_timeout`.
@@ -76,6 +79,10 @@ class ServerDiagnostics:
         requests_rejected: requests that the core refused by itself: surplus ones, those of foreign origins (also in
             `origins_refused`), those that came while the server winds down.
         requests_timed_out: requests whose client was slower than `ServerConfig.http_timeout`.
+        gso_segments: packets that the system takes in one call; 1: no GSO, 0: unknown, as after the end.
+        gro_segments: packets that the system hands over in one piece; 1: no GRO, 0: unknown.
+        send_buffer_size: the socket's send buffer in bytes, as the system gave it; 0: unknown.
+        receive_buffer_size: the same for receiving. What does not fit is lost.
     """
 
     stats: ServerStats
@@ -87,6 +94,7 @@ class ServerDiagnostics:
     max_connections: int
     origins_refused: int = 0
     handshakes_pending: int = 0
+    handshakes_resumed: int = 0
     handshakes_ignored: int = 0
     handshakes_refused: int = 0
     handshakes_timed_out: int = 0
@@ -94,6 +102,10 @@ class ServerDiagnostics:
     http_requests: int = 0
     requests_rejected: int = 0
     requests_timed_out: int = 0
+    gso_segments: int = 0
+    gro_segments: int = 0
+    send_buffer_size: int = 0
+    receive_buffer_size: int = 0
 
     @property
     def issues(self) -> list[str]:
@@ -117,7 +129,7 @@ class ServerDiagnostics:
         for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):
             if not path or not Path(path).is_file():
                 issues.append(f"{name} file not found: {path or '(none configured)'}")
-        return issues
+        return issues + socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
 
 
 class WebTransportServer(EventEmitter):
@@ -447,10 +459,11 @@ class WebTransportServer(EventEmitter):
         )
 
 
-# Counters of the core that diagnostics show as they are.
+# Values of the core that diagnostics show as they are.
 _CORE_COUNTS = (
     "origins_refused",
     "handshakes_pending",
+    "handshakes_resumed",
     "handshakes_ignored",
     "handshakes_refused",
     "handshakes_timed_out",
@@ -458,4 +471,8 @@ _CORE_COUNTS = (
     "http_requests",
     "requests_rejected",
     "requests_timed_out",
+    "gso_segments",
+    "gro_segments",
+    "send_buffer_size",
+    "receive_buffer_size",
 )

@@ -7,10 +7,10 @@ use wt_proto::dialect::Role;
 
 use crate::{
     bridge::port::Port,
-    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig},
+    config::{CONNECTION_ATTEMPT_DELAY, ClientConfig, CommonConfig, Preset},
     connection::{Connection, Place, Unready},
     driver::Driver,
-    endpoint,
+    endpoint::{self, Bound, ClientEndpoint, SocketInfo},
     error::{ConnectError, ConnectionEnd, TlsConfigError},
     tls,
 };
@@ -24,20 +24,21 @@ const MAX_SESSIONS: u64 = 64;
 pub struct Client {
     driver: Driver,
     port: Arc<Port>,
-    endpoint: quinn::Endpoint,
+    endpoint: ClientEndpoint,
     crypto: quinn::ClientConfig,
     limits: Arc<CommonConfig>,
 }
 
-/// A client's UDP socket, shared by all clients of one loop and driver.
-pub fn client_endpoint(driver: &Driver) -> Result<quinn::Endpoint, ConnectError> {
+/// A client's UDP socket, shared by all clients of one loop and driver whose presets allow it.
+pub fn client_endpoint(driver: &Driver, preset: Preset) -> Result<ClientEndpoint, ConnectError> {
     let failed = |error: std::io::Error| ConnectError::Socket(error.to_string());
-    let socket = endpoint::client_socket(driver).map_err(failed)?;
+    let Bound { socket, buffers } = endpoint::client_socket(driver).map_err(failed)?;
+    let info = SocketInfo::new(&socket, buffers);
     let endpoint = driver
-        .endpoint(socket, None, quinn::EndpointConfig::default())
+        .endpoint(socket, None, preset.endpoint_config(quinn::EndpointConfig::default()))
         .map_err(failed)?;
     endpoint::remember(&endpoint);
-    Ok(endpoint)
+    Ok(ClientEndpoint::new(endpoint, info))
 }
 
 impl Client {
@@ -45,7 +46,7 @@ impl Client {
     pub fn new(
         driver: Driver,
         port: Arc<Port>,
-        endpoint: quinn::Endpoint,
+        endpoint: ClientEndpoint,
         config: ClientConfig,
     ) -> Result<Arc<Self>, TlsConfigError> {
         let tls = QuicClientConfig::try_from(tls::client(&config)?)
@@ -83,7 +84,7 @@ impl Client {
         let place = Place {
             driver: self.driver.clone(),
             port: self.port.clone(),
-            local_port: self.endpoint.local_addr().map_or(0, |address| address.port()),
+            socket: self.endpoint.socket().clone(),
         };
         let connection = Connection::start(quic, place, Role::Client, self.limits.clone(), MAX_SESSIONS, None);
         let lease = Lease(connection);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use quinn::{IdleTimeout, TransportConfig, VarInt, congestion};
+use quinn::{EndpointConfig, IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt, congestion};
 use wt_proto::{dialect::Role, flow_control::Policy, origin::OriginPolicy};
 use wt_quic::{
     congestion::{SharedFactory, with_room},
@@ -18,19 +18,37 @@ pub const DATAGRAM_QUEUE_BYTES: usize = 4 << 20;
 /// at the default high-water mark of 1 MiB.
 pub const SESSION_SEND_BUDGET: usize = 16 << 20;
 
-/// QUIC's limit on unread stream data of a connection: four full streams (see `STREAM_WINDOW`).
-const CONNECTION_WINDOW: u64 = 4 * STREAM_WINDOW;
+/// Streams that may fill their windows at the same time before QUIC's limit on a connection's unread data holds.
+const FULL_STREAMS: u64 = 4;
 
 /// Stream window with auto-scaling: 2-4 MiB per stream suffice for full speed on a path of 1 Gbit/s and 30 ms
 /// (1 Gbit/s x 30 ms = 3.75 MB; performance.md 3).
 const STREAM_WINDOW: u64 = 4 << 20;
 
-/// Data in flight or unacknowledged per connection: as much as the peer's window lets through.
-const SEND_WINDOW: u64 = 16 << 20;
+/// The same for the preset `throughput`: 1 Gbit/s x 130 ms (Frankfurt to San Francisco) = 16 MB.
+const LONG_STREAM_WINDOW: u64 = 16 << 20;
 
-/// quinn's own datagram buffer. Small, because the session's queue before it knows priorities and ages: 64 KiB holds about
-/// 55 packets, more than the 20 that quinn sends per drive.
+/// Data in flight or unacknowledged per connection: as much as a peer with the same windows lets through.
+const SEND_WINDOW: u64 = FULL_STREAMS * STREAM_WINDOW;
+
+/// The same for the preset `low_latency`: 100 Mbit/s x 80 ms. What is beyond it waits in front of QUIC, where the writer
+/// feels it.
+const SHORT_SEND_WINDOW: u64 = 1 << 20;
+
+/// quinn's own datagram buffer. Small, because the session's queue before it knows priorities and ages: 128 KiB holds
+/// about 110 packets, a few times the 20 that quinn sends per drive.
 const DATAGRAM_SEND_BUFFER: usize = 128 << 10;
+
+/// The same for the preset `low_latency`: 14 packets, which leave within 130 ms at 1 Mbit/s where 128 KiB take a second.
+const SHORT_DATAGRAM_SEND_BUFFER: usize = 16 << 10;
+
+/// Largest packets of the preset `jumbo`. Jumbo frames of Ethernet carry 9000 bytes; but quinn hands up to 10 packets to
+/// the kernel at once, and UDP with GSO takes 65 507 bytes: 10 x 6000 fit, and above 6550 every large send fails.
+const JUMBO_MTU: u16 = 6000;
+
+/// How long the preset `jumbo` waits after a black hole before it looks for large packets again; quinn's own 60 s are
+/// for paths of which nothing is known.
+const JUMBO_COOLDOWN: Duration = Duration::from_secs(10);
 
 /// Arrived datagrams that quinn holds for us: one full drain of the socket (32 receive buffers of 64 KiB) fits twice.
 const DATAGRAM_RECEIVE_BUFFER: usize = 4 << 20;
@@ -117,6 +135,60 @@ pub enum CongestionControl {
     Bbr,
 }
 
+/// Transport values for a purpose; only what no field of [`CommonConfig`] says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Preset {
+    /// Networks of any kind.
+    #[default]
+    Default,
+    /// Bulk over long paths: windows of 16 MiB per stream and 64 MiB per connection, which may take as much memory.
+    Throughput,
+    /// Little that waits before it is sent: `window_size` is never exceeded, and what quinn holds is short, so that back-pressure,
+    /// priorities and ages of datagrams count.
+    LowLatency,
+    /// Packets of up to 6000 bytes between ends that both have it. The endpoint's receive buffer is 12 MiB instead of 3.
+    Jumbo,
+}
+
+impl Preset {
+    fn stream_window(self) -> u64 {
+        match self {
+            Self::Default | Self::Jumbo => STREAM_WINDOW,
+            Self::Throughput => LONG_STREAM_WINDOW,
+            Self::LowLatency => 0,
+        }
+    }
+
+    fn send_window(self) -> u64 {
+        match self {
+            Self::Default | Self::Jumbo => SEND_WINDOW,
+            Self::Throughput => FULL_STREAMS * LONG_STREAM_WINDOW,
+            Self::LowLatency => SHORT_SEND_WINDOW,
+        }
+    }
+
+    fn datagram_send_buffer(self) -> usize {
+        match self {
+            Self::LowLatency => SHORT_DATAGRAM_SEND_BUFFER,
+            Self::Default | Self::Throughput | Self::Jumbo => DATAGRAM_SEND_BUFFER,
+        }
+    }
+
+    /// What the endpoint has to know besides: the size of packets that it takes, which it announces.
+    pub fn endpoint_config(self, mut config: EndpointConfig) -> EndpointConfig {
+        if self == Self::Jumbo {
+            // Fails only below 1200.
+            let _ = config.max_udp_payload_size(JUMBO_MTU);
+        }
+        config
+    }
+
+    /// Whether clients with these two can share a socket.
+    pub fn shares_endpoint(self, other: Self) -> bool {
+        (self == Self::Jumbo) == (other == Self::Jumbo)
+    }
+}
+
 /// What `send_datagram` does when the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DatagramOverflow {
@@ -192,6 +264,8 @@ pub struct CommonConfig {
     pub datagram_overflow: DatagramOverflow,
     /// Announce draft-15/16 (SETTINGS 0x2c7cf000).
     pub draft15: bool,
+    /// Transport values that are none of the fields above.
+    pub preset: Preset,
 }
 
 /// A client's configuration.
@@ -262,12 +336,7 @@ impl CommonConfig {
 
     /// The bytes that the peer may send before the application reads: QUIC's connection window.
     pub fn receive_window(&self) -> u64 {
-        let stream = self.stream_window();
-        let window = if self.window_auto_scale {
-            CONNECTION_WINDOW.max(4 * stream)
-        } else {
-            4 * stream
-        };
+        let window = FULL_STREAMS.saturating_mul(self.stream_window());
         if self.initial_max_data > 0 {
             window.min(self.initial_max_data)
         } else {
@@ -280,7 +349,11 @@ impl CommonConfig {
         let or_default = |limit: u64| if limit == 0 { self.max_incoming_streams } else { limit };
         Policy {
             window: self.window_size,
-            max_window: if self.window_auto_scale { CONNECTION_WINDOW } else { 0 },
+            max_window: if self.window_auto_scale {
+                FULL_STREAMS * self.preset.stream_window()
+            } else {
+                0
+            },
             unseen: self.stream_window(),
             streams_bidi: or_default(self.initial_max_streams_bidi),
             streams_uni: or_default(self.initial_max_streams_uni),
@@ -315,7 +388,7 @@ impl CommonConfig {
 
     fn stream_window(&self) -> u64 {
         if self.window_auto_scale {
-            self.window_size.max(STREAM_WINDOW)
+            self.window_size.max(self.preset.stream_window())
         } else {
             self.window_size
         }
@@ -331,9 +404,9 @@ impl CommonConfig {
             .max_concurrent_uni_streams(at_first(uni))
             .stream_receive_window(varint(self.stream_window()))
             .receive_window(varint(self.receive_window()))
-            .send_window(SEND_WINDOW)
+            .send_window(self.preset.send_window())
             .datagram_receive_buffer_size(Some(DATAGRAM_RECEIVE_BUFFER))
-            .datagram_send_buffer_size(DATAGRAM_SEND_BUFFER)
+            .datagram_send_buffer_size(self.preset.datagram_send_buffer())
             .initial_rtt(INITIAL_RTT)
             // An idle timeout beyond 2^62 ms is no timeout.
             .max_idle_timeout(IdleTimeout::try_from(self.idle_timeout).ok())
@@ -343,6 +416,13 @@ impl CommonConfig {
                     .map(|interval| interval.min(self.idle_timeout / 2).min(LONGEST_TIMER)),
             )
             .congestion_controller_factory(self.congestion_controllers(driver));
+        if self.preset == Preset::Jumbo {
+            // They begin at 1200 bytes and grow to what arrives, in about ten round trips. A larger beginning, or a
+            // larger minimum, would leave a path that is too narrow without an answer, and bulk no faster.
+            let mut discovery = MtuDiscoveryConfig::default();
+            discovery.upper_bound(JUMBO_MTU).black_hole_cooldown(JUMBO_COOLDOWN);
+            transport.mtu_discovery_config(Some(discovery));
+        }
         Arc::new(transport)
     }
 

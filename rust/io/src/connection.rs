@@ -45,6 +45,7 @@ use crate::{
     },
     connect_stream::{self, ConnectStream},
     driver::{Driver, poll_once, select},
+    endpoint::SocketInfo,
     error::{ConnectionEnd, OpenError},
     flow_control::FlowControl,
     gate::Gate,
@@ -75,8 +76,7 @@ pub(crate) const DATAGRAM_BATCH: usize = 256;
 pub(crate) struct Place {
     pub(crate) driver: Driver,
     pub(crate) port: Arc<Port>,
-    /// UDP port of the socket.
-    pub(crate) local_port: u16,
+    pub(crate) socket: Arc<SocketInfo>,
 }
 
 /// An HTTP/3 connection that speaks WebTransport.
@@ -86,7 +86,7 @@ pub struct Connection {
     stream_limits: Arc<StreamLimits>,
     driver: Driver,
     port: Arc<Port>,
-    local_port: u16,
+    socket: Arc<SocketInfo>,
     role: Role,
     limits: Arc<CommonConfig>,
     max_sessions: u64,
@@ -126,11 +126,7 @@ impl Connection {
         max_sessions: u64,
         server: Option<Arc<ServerShared>>,
     ) -> Arc<Self> {
-        let Place {
-            driver,
-            port,
-            local_port,
-        } = place;
+        let Place { driver, port, socket } = place;
         let local_settings = local_settings(
             role,
             &LocalOptions {
@@ -158,7 +154,7 @@ impl Connection {
             quic,
             driver: driver.clone(),
             port,
-            local_port,
+            socket,
             role,
             limits,
             max_sessions,
@@ -248,7 +244,12 @@ impl Connection {
     /// This side's address: the interface the peer reaches, where the system tells, and the socket's port.
     pub fn local_address(&self) -> Option<SocketAddr> {
         let ip = self.quic.local_ip()?.to_canonical();
-        Some(SocketAddr::new(ip, self.local_port))
+        Some(SocketAddr::new(ip, self.socket.port))
+    }
+
+    /// What there is to know of its socket.
+    pub fn socket(&self) -> &SocketInfo {
+        &self.socket
     }
 
     /// The peer's address.

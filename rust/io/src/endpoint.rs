@@ -3,7 +3,8 @@
 use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    sync::Arc,
+    ops::Deref,
+    sync::{Arc, Weak},
 };
 
 use parking_lot::Mutex;
@@ -57,8 +58,82 @@ pub fn forget_after_fork() {
     }
 }
 
+/// A socket below a driver, with what the system gave it.
+#[derive(Debug)]
+pub struct Bound {
+    /// The socket.
+    pub socket: Arc<dyn AsyncUdpSocket>,
+    /// Its buffers.
+    pub buffers: Buffers,
+}
+
+/// Socket buffers as obtained, in bytes, to compare with [`SOCKET_BUFFER`]; 0: unknown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Buffers {
+    /// For what was not sent yet.
+    pub send: usize,
+    /// For what was not received yet; more than that is lost.
+    pub receive: usize,
+}
+
+/// What there is to know of the socket of an endpoint. Does not keep it open.
+#[derive(Debug)]
+pub struct SocketInfo {
+    /// UDP port.
+    pub port: u16,
+    /// Its buffers.
+    pub buffers: Buffers,
+    socket: Weak<dyn AsyncUdpSocket>,
+}
+
+impl SocketInfo {
+    pub(crate) fn new(socket: &Arc<dyn AsyncUdpSocket>, buffers: Buffers) -> Arc<Self> {
+        Arc::new(Self {
+            port: socket.local_addr().map_or(0, |address| address.port()),
+            buffers,
+            socket: Arc::downgrade(socket),
+        })
+    }
+
+    /// Packets that the kernel takes in one call (GSO); 1: it does not, 0: the socket is closed. quinn asks when the socket is made,
+    /// and once a network card has refused.
+    pub fn gso_segments(&self) -> usize {
+        self.socket.upgrade().map_or(0, |socket| socket.max_transmit_segments())
+    }
+
+    /// Packets that the kernel hands over in one piece (GRO); 1: it does not, 0: the socket is closed.
+    pub fn gro_segments(&self) -> usize {
+        self.socket.upgrade().map_or(0, |socket| socket.max_receive_segments())
+    }
+}
+
+/// The endpoint of clients.
+#[derive(Debug, Clone)]
+pub struct ClientEndpoint {
+    quic: Endpoint,
+    socket: Arc<SocketInfo>,
+}
+
+impl ClientEndpoint {
+    pub(crate) fn new(quic: Endpoint, socket: Arc<SocketInfo>) -> Self {
+        Self { quic, socket }
+    }
+
+    /// What there is to know of its socket.
+    pub fn socket(&self) -> &Arc<SocketInfo> {
+        &self.socket
+    }
+}
+
+impl Deref for ClientEndpoint {
+    type Target = Endpoint;
+    fn deref(&self) -> &Endpoint {
+        &self.quic
+    }
+}
+
 /// A socket for clients: one for IPv6 and IPv4 where the system has IPv6, else for IPv4 alone.
-pub(crate) fn client_socket(driver: &Driver) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+pub(crate) fn client_socket(driver: &Driver) -> io::Result<Bound> {
     match driver.bind((Ipv6Addr::UNSPECIFIED, 0).into(), true) {
         Ok(socket) => Ok(socket),
         Err(_) => driver.bind((Ipv4Addr::UNSPECIFIED, 0).into(), false),
@@ -66,16 +141,26 @@ pub(crate) fn client_socket(driver: &Driver) -> io::Result<Arc<dyn AsyncUdpSocke
 }
 
 /// A bound socket with large buffers. `dual_stack` lets an IPv6 socket carry IPv4 too.
-pub(crate) fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<UdpSocket> {
+pub(crate) fn socket(address: SocketAddr, dual_stack: bool) -> io::Result<(UdpSocket, Buffers)> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(!dual_stack)?;
     }
-    // The kernel caps both silently at its own limits; whatever it grants is used.
+    // The kernel caps both at its own limits, Linux silently; whatever it grants is used, and reported.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    let buffers = Buffers {
+        send: granted(socket.send_buffer_size()),
+        receive: granted(socket.recv_buffer_size()),
+    };
     socket.bind(&address.into())?;
-    Ok(socket.into())
+    Ok((socket.into(), buffers))
+}
+
+/// Linux doubles what it is asked for, to have room for its own records, and tells the double (socket(7)).
+fn granted(told: io::Result<usize>) -> usize {
+    let told = told.unwrap_or(0);
+    if cfg!(target_os = "linux") { told / 2 } else { told }
 }
 
 /// Resolve a name without blocking: addresses at once, `localhost` by RFC 6761, everything else on a thread of its own.

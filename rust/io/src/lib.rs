@@ -27,6 +27,7 @@ pub mod http;
 mod incoming;
 pub mod opening;
 pub mod recv_stream;
+mod resumption;
 pub mod send_stream;
 pub mod server;
 pub mod session;

@@ -26,7 +26,7 @@ use crate::{
     config::{MAX_PENDING_REQUESTS, ServerConfig, canonical},
     connection::{Connection, Place},
     driver::Driver,
-    endpoint,
+    endpoint::{self, Bound, SocketInfo},
     error::{ListenError, TlsConfigError},
     gate::Gate,
     http::Exchange,
@@ -59,6 +59,7 @@ pub enum Accepted {
 pub struct Server {
     endpoint: quinn::Endpoint,
     socket: Arc<ReleasableSocket>,
+    info: Arc<SocketInfo>,
     driver: Driver,
     address: SocketAddr,
     shared: Arc<ServerShared>,
@@ -97,7 +98,8 @@ impl Server {
         host: String,
         number: u16,
     ) -> Result<Arc<Self>, ListenError> {
-        let tls = QuicServerConfig::try_from(tls::server(&config)?)
+        let stats = ServerStats::default();
+        let tls = QuicServerConfig::try_from(tls::server(&config, &stats.handshakes_resumed)?)
             .map_err(|error| TlsConfigError::Setting(error.to_string()))?;
         let mut crypto = quinn::ServerConfig::with_crypto(Arc::new(tls));
         crypto.transport_config(config.common.transport(Role::Server, &driver));
@@ -111,20 +113,24 @@ impl Server {
             .map_err(|error| failed(error.to_string()))?;
         let mut last = failed("the name has no address".into());
         for address in prefer_v4(addresses) {
-            let socket = match driver.bind(address, address.ip().is_unspecified()) {
-                Ok(socket) => socket,
+            let Bound { socket, buffers } = match driver.bind(address, address.ip().is_unspecified()) {
+                Ok(bound) => bound,
                 Err(error) => {
                     last = failed(explain(&error));
                     continue;
                 }
             };
             let failed = |error: std::io::Error| failed(error.to_string());
+            let info = SocketInfo::new(&socket, buffers);
             let socket = ReleasableSocket::new(socket).map_err(failed)?;
             let endpoint = driver
                 .endpoint(
                     socket.clone(),
                     Some(crypto),
-                    stateless_reset::endpoint_config(config.stateless_reset_key.as_ref()),
+                    config
+                        .common
+                        .preset
+                        .endpoint_config(stateless_reset::endpoint_config(config.stateless_reset_key.as_ref())),
                 )
                 .map_err(failed)?;
             endpoint::remember(&endpoint);
@@ -143,17 +149,19 @@ impl Server {
                 released: Gate::default(),
                 origins: config.allowed_origins.clone(),
                 request_timeout: config.request_timeout,
-                stats: ServerStats::default(),
+                stats,
             });
             driver.spawn(accept(
                 endpoint.clone(),
                 driver.clone(),
                 shared.clone(),
                 Arc::new(config),
+                info.clone(),
             ));
             return Ok(Arc::new(Self {
                 endpoint,
                 socket,
+                info,
                 driver,
                 address,
                 shared,
@@ -170,6 +178,11 @@ impl Server {
     /// The address it listens on, with the real port.
     pub fn local_address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What there is to know of its socket.
+    pub fn socket(&self) -> &SocketInfo {
+        &self.info
     }
 
     /// Counters.
@@ -291,12 +304,18 @@ impl ServerShared {
 }
 
 /// Take connection attempts until the endpoint is closed.
-async fn accept(endpoint: quinn::Endpoint, driver: Driver, shared: Arc<ServerShared>, config: Arc<ServerConfig>) {
+async fn accept(
+    endpoint: quinn::Endpoint,
+    driver: Driver,
+    shared: Arc<ServerShared>,
+    config: Arc<ServerConfig>,
+    socket: Arc<SocketInfo>,
+) {
     let limits = Arc::new(config.common.clone());
     let place = Place {
         driver: driver.clone(),
         port: shared.port.clone(),
-        local_port: endpoint.local_addr().map_or(0, |address| address.port()),
+        socket,
     };
     let (max_connections, max_sessions) = (config.max_connections, config.max_sessions);
     let handshake_timeout = config.handshake_timeout;

@@ -1,7 +1,10 @@
 //! Counters that any thread may read while others count.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -123,6 +126,8 @@ pub struct ServerStats {
     pub connections_accepted: Counter,
     /// Connections refused at `max_connections`.
     pub connections_rejected: Counter,
+    /// Handshakes that began with the ticket of an earlier connection.
+    pub handshakes_resumed: Arc<Counter>,
     /// Handshakes that failed or timed out.
     pub handshakes_failed: Counter,
     /// Those among them that were not over in time.

@@ -10,19 +10,21 @@ use rustls::{
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
-    server::WebPkiClientVerifier,
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
 };
 
 use crate::{
     certificate::sha256,
     config::{ClientConfig, CommonConfig, ServerConfig, VerifyMode},
     error::TlsConfigError,
+    resumption,
+    stats::Counter,
 };
 
 /// rustls' configuration of a client.
 pub(crate) fn client(config: &ClientConfig) -> Result<rustls::ClientConfig, TlsConfigError> {
     let provider = provider();
-    let verifier = server_verifier(config, &provider)?;
+    let (verifier, resumption) = resumption::of_client(server_verifier(config, &provider)?);
     let builder = rustls::ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setting)?
@@ -33,6 +35,7 @@ pub(crate) fn client(config: &ClientConfig) -> Result<rustls::ClientConfig, TlsC
         None => builder.with_no_client_auth(),
     };
     tls.alpn_protocols = alpn(&config.common);
+    tls.resumption = resumption;
     Ok(tls)
 }
 
@@ -48,8 +51,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
-/// rustls' configuration of a server.
-pub(crate) fn server(config: &ServerConfig) -> Result<rustls::ServerConfig, TlsConfigError> {
+/// rustls' configuration of a server, which counts resumed handshakes.
+pub(crate) fn server(config: &ServerConfig, resumed: &Arc<Counter>) -> Result<rustls::ServerConfig, TlsConfigError> {
     let provider = provider();
     let common = &config.common;
     let Some((chain, key)) = identity(common)? else {
@@ -60,6 +63,7 @@ pub(crate) fn server(config: &ServerConfig) -> Result<rustls::ServerConfig, TlsC
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setting)?;
+    let mut checks_clients = false;
     let builder = match (common.verify_mode, &common.ca_certs) {
         (VerifyMode::None, _) | (VerifyMode::Optional, None) => builder.with_no_client_auth(),
         (VerifyMode::Required, None) => {
@@ -68,6 +72,7 @@ pub(crate) fn server(config: &ServerConfig) -> Result<rustls::ServerConfig, TlsC
             ));
         }
         (mode, Some(path)) => {
+            checks_clients = true;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
             let verifier = if mode == VerifyMode::Optional {
                 verifier.allow_unauthenticated()
@@ -90,6 +95,12 @@ pub(crate) fn server(config: &ServerConfig) -> Result<rustls::ServerConfig, TlsC
             reason: error.to_string(),
         })?;
     tls.alpn_protocols = alpn(common);
+    tls.session_storage = Arc::new(NoServerSessionStorage {});
+    if checks_clients {
+        tls.send_tls13_tickets = 0;
+    } else {
+        tls.ticketer = resumption::of_server(resumed.clone()).map_err(setting)?;
+    }
     Ok(tls)
 }
 

@@ -130,7 +130,7 @@ async fn unusable_settings_are_found_before_a_packet_is_sent(net: Net) {
     let event_loop = &net.client_loop;
     let mut config = trusting(&net.identity);
     config.common.ca_certs = Some("/nowhere/ca.pem".into());
-    let endpoint = client_endpoint(&event_loop.driver).expect("a socket");
+    let endpoint = client_endpoint(&event_loop.driver, config.common.preset).expect("a socket");
     let refused = Client::new(
         event_loop.driver.clone(),
         event_loop.port.clone(),

@@ -202,7 +202,7 @@ impl Connection {
     fn stats(&self) -> PyResult<HashMap<&'static str, f64>> {
         self.bridge.get().check()?;
         let quic = self.io.quic().stats();
-        let stats = self.io.stats();
+        let (stats, socket) = (self.io.stats(), self.io.socket());
         // Streams that the early buffers turned away are among those of `stats` already.
         let (_, datagrams_dropped) = self.io.early_drops();
         Ok(HashMap::from([
@@ -222,6 +222,10 @@ impl Connection {
             ("streams_rejected", stats.streams_rejected.get() as f64),
             ("datagrams_dropped_early", datagrams_dropped as f64),
             ("protocol_errors", stats.protocol_errors.get() as f64),
+            ("gso_segments", socket.gso_segments() as f64),
+            ("gro_segments", socket.gro_segments() as f64),
+            ("send_buffer_size", socket.buffers.send as f64),
+            ("receive_buffer_size", socket.buffers.receive as f64),
         ]))
     }
 

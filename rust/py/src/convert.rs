@@ -10,7 +10,7 @@ use pyo3::{
     types::{PyBytes, PyString},
 };
 use wt_io::{
-    config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, ServerConfig, VerifyMode},
+    config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, Preset, ServerConfig, VerifyMode},
     driver::DriverKind,
     proto::{
         headers::{self, HeaderList},
@@ -80,6 +80,7 @@ struct Common {
     max_stream_buffer_size: usize,
     max_total_pending_events: usize,
     pending_event_ttl: Option<f64>,
+    preset: Option<String>,
     stream_buffer_size: usize,
     stream_flow_control_increment_bidi: u64,
     stream_flow_control_increment_uni: u64,
@@ -247,6 +248,12 @@ impl Common {
                 _ => DatagramOverflow::DropOldest,
             },
             draft15: self.enable_draft15,
+            preset: match self.preset.as_deref() {
+                Some("throughput") => Preset::Throughput,
+                Some("low_latency") => Preset::LowLatency,
+                Some("jumbo") => Preset::Jumbo,
+                _ => Preset::Default,
+            },
         })
     }
 }

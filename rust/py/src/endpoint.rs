@@ -36,7 +36,7 @@ impl Client {
         // A client waits for answers: the loop driver halves its round trips (performance.md 3).
         let driver = Bridge::driver(&bridge, convert::driver_kind(config, DriverKind::Loop)?)?;
         let config = convert::client_config(config)?;
-        let endpoint = bridge.get().client_endpoint(&driver)?;
+        let endpoint = bridge.get().client_endpoint(&driver, config.common.preset)?;
         let io = wt_io::client::Client::new(driver, bridge.get().port().clone(), endpoint, config)
             .map_err(|error| errors::tls(py, &error))?;
         Ok(Self {
@@ -157,10 +157,11 @@ impl Server {
 
     fn stats(&self) -> PyResult<HashMap<&'static str, u64>> {
         self.bridge.get().check()?;
-        let stats = self.io.stats();
+        let (stats, socket) = (self.io.stats(), self.io.socket());
         Ok(HashMap::from([
             ("connections_accepted", stats.connections_accepted.get()),
             ("connections_rejected", stats.connections_rejected.get()),
+            ("handshakes_resumed", stats.handshakes_resumed.get()),
             ("handshakes_failed", stats.handshakes_failed.get()),
             ("handshakes_timed_out", stats.handshakes_timed_out.get()),
             ("handshakes_ignored", stats.handshakes_ignored.get()),
@@ -173,6 +174,10 @@ impl Server {
             ("origins_refused", stats.origins_refused.get()),
             ("http_requests", stats.http_requests.get()),
             ("requests_timed_out", stats.requests_timed_out.get()),
+            ("gso_segments", socket.gso_segments() as u64),
+            ("gro_segments", socket.gro_segments() as u64),
+            ("send_buffer_size", socket.buffers.send as u64),
+            ("receive_buffer_size", socket.buffers.receive as u64),
         ]))
     }
 

@@ -39,6 +39,9 @@ mod _core {
     #[pymodule_export]
     const NO_ROOM: u8 = crate::convert::NO_ROOM;
 
+    #[pymodule_export]
+    const SOCKET_BUFFER_SIZE: usize = wt_io::config::SOCKET_BUFFER;
+
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
         crate::port::register_at_fork(module)

@@ -26,8 +26,9 @@ use wt_io::{
         wake::{Wake, os_wake},
     },
     client::client_endpoint,
+    config::Preset,
     driver::{Driver, DriverKind, event_loop::LoopDriver, thread::IoThread},
-    endpoint::{self, Endpoint},
+    endpoint::{self, ClientEndpoint},
 };
 
 use crate::{errors, exit::Turn, runtime::Completions};
@@ -50,8 +51,8 @@ pub(crate) struct Bridge {
     turn_driven: AtomicBool,
     /// Descriptors that the loop watches for the loop driver, and whether for writing too.
     watched: Mutex<HashMap<i64, bool>>,
-    /// The clients' sockets, one per driver.
-    endpoints: Mutex<HashMap<&'static str, Endpoint>>,
+    /// The clients' sockets, with their drivers and presets.
+    endpoints: Mutex<Vec<(DriverKind, Preset, ClientEndpoint)>>,
 }
 
 #[derive(Default)]
@@ -159,7 +160,7 @@ impl Bridge {
             return Ok(());
         }
         let endpoints = std::mem::take(&mut *this.endpoints.lock());
-        endpoints.into_values().for_each(|endpoint| endpoint::close(&endpoint));
+        endpoints.iter().for_each(|(_, _, endpoint)| endpoint::close(endpoint));
         if let Some(driver) = this.running_loop_driver() {
             // The close packets go out, then the tasks go.
             driver.drive();
@@ -244,14 +245,17 @@ impl Bridge {
         Ok(IoThread::driver()?)
     }
 
-    /// The socket that all clients of this loop and driver share.
-    pub(crate) fn client_endpoint(&self, driver: &Driver) -> PyResult<Endpoint> {
+    /// The socket that all clients of this loop and driver share, as far as their presets allow it.
+    pub(crate) fn client_endpoint(&self, driver: &Driver, preset: Preset) -> PyResult<ClientEndpoint> {
         let mut endpoints = self.endpoints.lock();
-        if let Some(endpoint) = endpoints.get(driver.kind().name()) {
+        let mut known = endpoints.iter();
+        if let Some((_, _, endpoint)) =
+            known.find(|(kind, other, _)| *kind == driver.kind() && other.shares_endpoint(preset))
+        {
             return Ok(endpoint.clone());
         }
-        let endpoint = client_endpoint(driver).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
-        endpoints.insert(driver.kind().name(), endpoint.clone());
+        let endpoint = client_endpoint(driver, preset).map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        endpoints.push((driver.kind(), preset, endpoint.clone()));
         Ok(endpoint)
     }
 

@@ -22,13 +22,18 @@ use std::{
 use pin_project_lite::pin_project;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime};
 
-use crate::{config::LONGEST_TIMER, endpoint};
+use crate::{
+    config::LONGEST_TIMER,
+    endpoint::{self, Bound},
+};
 
 /// Where a driver's tasks live: quinn's runtime, with its sockets and its randomness.
 pub trait Host: Runtime {
     /// A UDP socket bound to `address`; `dual_stack` lets an IPv6 socket carry IPv4 too.
-    fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        self.wrap_udp_socket(endpoint::socket(address, dual_stack)?)
+    fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Bound> {
+        let (socket, buffers) = endpoint::socket(address, dual_stack)?;
+        let socket = self.wrap_udp_socket(socket)?;
+        Ok(Bound { socket, buffers })
     }
 
     /// What an endpoint's random choices start from; None: the system's entropy.
@@ -103,7 +108,7 @@ impl Driver {
     }
 
     /// A socket bound to `address`, watched by this driver.
-    pub(crate) fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    pub(crate) fn bind(&self, address: SocketAddr, dual_stack: bool) -> io::Result<Bound> {
         self.host.bind(address, dual_stack)
     }
 

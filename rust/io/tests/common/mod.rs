@@ -28,7 +28,7 @@ use std::{
 
 use wt_io::{
     certificate::{Certificate, generate_ecdsa},
-    config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, ServerConfig, VerifyMode},
+    config::{ClientConfig, CommonConfig, CongestionControl, DatagramOverflow, Preset, ServerConfig, VerifyMode},
     connection::Connection,
     driver::DriverKind,
     proto::origin::OriginPolicy,
@@ -219,6 +219,7 @@ pub fn common_config() -> CommonConfig {
         datagram_queue_size: 1000,
         datagram_overflow: DatagramOverflow::DropOldest,
         draft15: true,
+        preset: Preset::Default,
     }
 }
 

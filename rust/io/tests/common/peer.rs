@@ -12,7 +12,7 @@ use wt_io::{
     client::{Client, Lease, client_endpoint},
     config::{ClientConfig, ServerConfig},
     connection::Connection,
-    endpoint::{self, Endpoint},
+    endpoint::{self, ClientEndpoint, Endpoint},
     error::{CloseInfo, ConnectError, DatagramError, ListenError, OpenError, StreamEnd},
     http::{Exchange, NoContent},
     opening::StreamOpening,
@@ -60,7 +60,7 @@ impl Net {
     /// A client with a socket of its own.
     pub fn dialer(&self, config: ClientConfig) -> Dialer {
         let event_loop = self.client_loop.clone();
-        let endpoint = client_endpoint(&event_loop.driver).expect("a socket");
+        let endpoint = client_endpoint(&event_loop.driver, config.common.preset).expect("a socket");
         let client = Client::new(
             event_loop.driver.clone(),
             event_loop.port.clone(),
@@ -195,7 +195,7 @@ impl Listener {
 /// A client and the loop that it connects from. It holds its connections; its socket closes when it is dropped.
 pub struct Dialer {
     client: Arc<Client>,
-    endpoint: Endpoint,
+    endpoint: ClientEndpoint,
     leases: Mutex<Vec<Lease>>,
     event_loop: Arc<EventLoop>,
     born: Arc<Born>,

@@ -18,7 +18,10 @@ use quinn::{
     AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
-use wt_io::driver::{Driver, Host};
+use wt_io::{
+    driver::{Driver, Host},
+    endpoint::{Bound, Buffers},
+};
 
 use crate::{
     network::{Inbox, Packet},
@@ -60,7 +63,7 @@ impl Node {
 }
 
 impl Host for Node {
-    fn bind(&self, address: SocketAddr, _dual_stack: bool) -> io::Result<Arc<dyn AsyncUdpSocket>> {
+    fn bind(&self, address: SocketAddr, _dual_stack: bool) -> io::Result<Bound> {
         if address.is_ipv6() {
             return Err(io::ErrorKind::AddrNotAvailable.into());
         }
@@ -70,11 +73,14 @@ impl Host for Node {
         };
         let address = SocketAddr::new(self.ip.into(), port);
         let inbox = self.world.network.lock().bind(address)?;
-        Ok(Arc::new(Socket {
-            world: self.world.clone(),
-            address,
-            inbox,
-        }))
+        Ok(Bound {
+            socket: Arc::new(Socket {
+                world: self.world.clone(),
+                address,
+                inbox,
+            }),
+            buffers: Buffers::default(),
+        })
     }
 
     fn rng_seed(&self) -> Option<[u8; 32]> {
