@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import logging
 import os
 import socket
 import threading
@@ -140,13 +141,28 @@ def _make(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
     if not _registered:
         _registered = True
         atexit.register(_core.shutdown, SHUTDOWN_TIMEOUT)
-    bridge = _core.Bridge(loop)
+    bridge = _core.Bridge(loop, report_gap)
     try:
         loop.add_reader(bridge.fileno(), bridge.on_wake)
     except NotImplementedError:
         # Windows' ProactorEventLoop: it cannot watch descriptors, but it can receive from a socket.
         _pumps[bridge.fileno()] = loop.create_task(_pump(bridge), name="pywebtransport-bridge")
     return bridge
+
+
+def report_gap(seconds: float, idle_timeout: float) -> None:
+    """Log that something blocked the event loop, which with the driver "loop" delays acknowledgements too.
+
+    An error when it took more than a third of the idle timeout: one such pause more and the peer gives the sessions up.
+    """
+    level = logging.ERROR if seconds > idle_timeout / 3 else logging.INFO
+    logger.log(
+        level,
+        "The event loop was blocked for %.3f s; peers give a session up after %.1f s without an answer. "
+        'Let long computations run in a thread (asyncio.to_thread), or use driver="thread".',
+        seconds,
+        idle_timeout,
+    )
 
 
 async def _pump(bridge: _core.Bridge) -> None:

@@ -76,7 +76,9 @@ class Bridge:
     register themselves with the loop.
     """
 
-    def __new__(cls, event_loop: asyncio.AbstractEventLoop) -> Bridge: ...
+    def __new__(cls, event_loop: asyncio.AbstractEventLoop, on_gap: Callable[[float, float], None]) -> Bridge:
+        """on_gap is called after the loop was blocked for more than 25 ms, as far as the loop driver noticed: with the
+        seconds, and the shortest idle timeout in seconds of what it drives."""
     def fileno(self) -> int: ...
     def on_wake(self) -> None: ...
     def on_socket(self) -> None:
@@ -86,7 +88,8 @@ class Bridge:
     def close(self) -> None:
         """Unregister from the loop and drop what its endpoints hold; called when the loop has been closed."""
     def stats(self) -> dict[str, int]:
-        """Counters: bells, writes, drains, tokens, parks, drives, drive_cuts, longest_drive_us, late_drives.
+        """Counters: bells, writes, drains, tokens, parks, drives, drive_cuts, longest_drive_us, late_drives,
+        longest_gap_us.
 
         And `waiters`: the futures and callbacks that it holds now.
         """

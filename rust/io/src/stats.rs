@@ -77,8 +77,10 @@ pub struct BridgeStats {
     pub drive_cuts: Counter,
     /// Longest drive in microseconds.
     pub longest_drive_us: Counter,
-    /// Gaps between drives, with work pending, above the watchdog's first limit.
+    /// Times that the event loop was blocked: work had waited for a drive, or a timer, for more than 25 ms.
     pub late_drives: Counter,
+    /// The longest of those in microseconds.
+    pub longest_gap_us: Counter,
 }
 
 /// Counters of one session. Datagram counters live beside their queues.

@@ -34,8 +34,9 @@ impl Client {
     fn new(bridge: Bound<'_, Bridge>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = bridge.py();
         // A client waits for answers: the loop driver halves its round trips (performance.md 3).
-        let driver = Bridge::driver(&bridge, convert::driver_kind(config, DriverKind::Loop)?)?;
+        let wish = convert::driver_kind(config, DriverKind::Loop)?;
         let config = convert::client_config(config)?;
+        let driver = Bridge::driver(&bridge, wish, config.common.idle_timeout)?;
         let endpoint = bridge.get().client_endpoint(&driver, config.common.preset)?;
         let io = wt_io::client::Client::new(driver, bridge.get().port().clone(), endpoint, config)
             .map_err(|error| errors::tls(py, &error))?;
@@ -97,8 +98,9 @@ impl Server {
         port: u16,
     ) -> PyResult<Bound<'py, PyAny>> {
         // A server runs handlers, which may compute: the thread driver keeps acknowledging meanwhile (performance.md 3).
-        let driver = Bridge::driver(&bridge, convert::driver_kind(config, DriverKind::Thread)?)?;
+        let wish = convert::driver_kind(config, DriverKind::Thread)?;
         let config = convert::server_config(config)?;
+        let driver = Bridge::driver(&bridge, wish, config.common.idle_timeout)?;
         let (wake, owner) = (bridge.get().port().clone(), bridge.clone().unbind());
         let runner = driver.clone();
         awaitable(&bridge, &driver, async move {

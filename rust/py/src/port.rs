@@ -9,6 +9,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -47,6 +48,9 @@ pub(crate) struct Bridge {
     completions: Arc<Completions>,
     /// Made by the first client or server that asks for it.
     loop_driver: OnceLock<Option<Arc<LoopDriver>>>,
+    /// Called when the loop was blocked: for how many seconds, and the shortest idle timeout of what the loop drives.
+    on_gap: Py<PyAny>,
+    shortest_idle_timeout: Mutex<Duration>,
     /// The first operation of a loop turn was driven inline already.
     turn_driven: AtomicBool,
     /// Descriptors that the loop watches for the loop driver, and whether for writing too.
@@ -98,7 +102,7 @@ impl Waiters {
 #[pymethods]
 impl Bridge {
     #[new]
-    fn new(event_loop: &Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(event_loop: &Bound<'_, PyAny>, on_gap: Py<PyAny>) -> PyResult<Self> {
         let wake = os_wake()?;
         let descriptor = Wake::descriptor(&*wake);
         let port = Arc::new(Port::new(wake));
@@ -111,6 +115,8 @@ impl Bridge {
             waiters: Mutex::default(),
             completions,
             loop_driver: OnceLock::new(),
+            on_gap,
+            shortest_idle_timeout: Mutex::new(Duration::MAX),
             turn_driven: AtomicBool::new(false),
             watched: Mutex::default(),
             endpoints: Mutex::default(),
@@ -184,6 +190,7 @@ impl Bridge {
             ("drive_cuts", stats.drive_cuts.get()),
             ("longest_drive_us", stats.longest_drive_us.get()),
             ("late_drives", stats.late_drives.get()),
+            ("longest_gap_us", stats.longest_gap_us.get()),
             ("waiters", self.waiters.lock().slots.len() as u64),
         ])
     }
@@ -231,7 +238,7 @@ impl Bridge {
     }
 
     /// The driver that a configuration asks for; "loop" becomes "thread" where the loop cannot watch descriptors.
-    pub(crate) fn driver(slf: &Bound<'_, Self>, wish: DriverKind) -> PyResult<Driver> {
+    pub(crate) fn driver(slf: &Bound<'_, Self>, wish: DriverKind, idle_timeout: Duration) -> PyResult<Driver> {
         let this = slf.get();
         this.check()?;
         if wish == DriverKind::Loop {
@@ -239,6 +246,8 @@ impl Bridge {
             if let Some(driver) = driver
                 && Self::watch(slf, driver.timer_descriptor(), "on_timer").is_ok()
             {
+                let mut shortest = this.shortest_idle_timeout.lock();
+                *shortest = idle_timeout.min(*shortest);
                 return Ok(driver.driver());
             }
         }
@@ -312,13 +321,23 @@ impl Bridge {
                 if driver.has_work() {
                     this.port.signal();
                 }
-                Self::finish_turn(slf, driver, tokens)
+                Self::finish_turn(slf, driver, tokens)?;
+                this.tell_gap(slf.py(), driver)
             }
             None => {
                 this.port.take(&mut tokens);
                 this.complete(slf.py(), &tokens)
             }
         }
+    }
+
+    /// The watchdog: it can only bark afterwards.
+    fn tell_gap(&self, py: Python<'_>, driver: &LoopDriver) -> PyResult<()> {
+        if let Some(gap) = driver.take_gap() {
+            let idle_timeout = self.shortest_idle_timeout.lock().as_secs_f64();
+            self.on_gap.call1(py, (gap.as_secs_f64(), idle_timeout))?;
+        }
+        Ok(())
     }
 
     fn finish_turn(slf: &Bound<'_, Self>, driver: &LoopDriver, tokens: Vec<Token>) -> PyResult<()> {

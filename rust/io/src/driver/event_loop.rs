@@ -42,7 +42,8 @@ use crate::bridge::port::Port;
 /// under a flood and timers were 19 ms late; with 250 us they are 0.03 ms late at p50 (performance.md 3).
 const DRIVE_BUDGET: Duration = Duration::from_micros(250);
 
-/// A gap between the wish to drive and the drive that is counted: user code blocked the loop.
+/// A gap between the wish to drive and the drive that is counted and told: user code blocked the loop. As long as the peer
+/// waits for an acknowledgement (max_ack_delay, RFC 9000 section 18.2).
 const LATE_DRIVE: Duration = Duration::from_millis(25);
 
 /// Bound of the work at the end of a process: 64 drives of 250 us are 16 ms.
@@ -68,6 +69,8 @@ pub struct LoopDriver {
     next_timer: AtomicU64,
     /// When the first task of the pending batch became runnable.
     waiting_since: Mutex<Option<Instant>>,
+    /// The longest gap that nobody has been told of, in microseconds.
+    untold_gap_us: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +105,7 @@ impl LoopDriver {
             alarm: Alarm::new()?,
             next_timer: AtomicU64::new(0),
             waiting_since: Mutex::new(None),
+            untold_gap_us: AtomicU64::new(0),
         });
         let mut drivers = DRIVERS.lock();
         drivers.retain(|driver| driver.strong_count() > 0);
@@ -141,11 +145,8 @@ impl LoopDriver {
             return;
         }
         let started = Instant::now();
-        if let Some(since) = self.waiting_since.lock().take()
-            && started.duration_since(since) > LATE_DRIVE
-        {
-            self.port.stats.late_drives.add(1);
-            tracing::debug!(gap = ?started.duration_since(since), "the event loop was blocked");
+        if let Some(since) = self.waiting_since.lock().take() {
+            self.watch_gap(started.saturating_duration_since(since));
         }
         self.port.stats.drives.add(1);
         let mut now = started;
@@ -169,6 +170,24 @@ impl LoopDriver {
         self.driving.store(false, Ordering::Release);
     }
 
+    fn watch_gap(&self, gap: Duration) {
+        if gap > LATE_DRIVE {
+            let gap = gap.as_micros() as u64;
+            self.port.stats.late_drives.add(1);
+            self.port.stats.longest_gap_us.max(gap);
+            self.untold_gap_us.fetch_max(gap, Ordering::Relaxed);
+        }
+    }
+
+    /// The longest time for which the event loop was blocked since the last call, if it was.
+    pub fn take_gap(&self) -> Option<Duration> {
+        // Mostly there is none: a look is cheaper than a change.
+        if self.untold_gap_us.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        Some(Duration::from_micros(self.untold_gap_us.swap(0, Ordering::Relaxed)))
+    }
+
     /// Whether tasks are left to run: the caller then signals the port again.
     pub fn has_work(&self) -> bool {
         !self.queue.lock().is_empty()
@@ -181,7 +200,9 @@ impl LoopDriver {
         let mut due = Vec::new();
         {
             let mut timers = self.timers.lock();
-            timers.armed = None;
+            if let Some(armed) = timers.armed.take() {
+                self.watch_gap(now.saturating_duration_since(armed));
+            }
             let later = timers.waiting.split_off(&(now, u64::MAX));
             due.extend(std::mem::replace(&mut timers.waiting, later).into_values());
         }
