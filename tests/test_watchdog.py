@@ -28,7 +28,7 @@ async def test_a_blocked_loop_is_told(
         before = current_bridge().stats()
         # The timer for the answer's loss is set; nobody looks at it in time.
         await session.datagrams.send(b"ping")
-        time.sleep(blocked)  # noqa: ASYNC251 - blocking the loop is the point
+        time.sleep(blocked)
         async with asyncio.timeout(SECONDS):
             assert await session.datagrams.receive() == b"ping"
         after = current_bridge().stats()
