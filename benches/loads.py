@@ -52,14 +52,20 @@ async def growth(bench: Bench, loop: str, rows: list[Row], contender: Contender,
             await client.ask({"do": "hold", "port": server.port, **shape(count)}, 90.0)
             for row in rows:
                 active = count if row.key.endswith("_all") else 1
-                command = {"do": "held_round_trips", "active": active, "seconds": bench.options.seconds}
-                result, _, _ = await bench.costs(server, client, {**command, **row.command}, 60.0)
-                points[row.key][str(count)] = result["server_cpu_us"] + result["client_cpu_us"]
-                totals[row.key] = result
+                command = {"do": "held_round_trips", "active": active, "seconds": bench.options.seconds / 2}
+                runs = [(await bench.costs(server, client, {**command, **row.command}, 60.0))[0] for _ in range(3)]
+                # What else the machine does only ever adds.
+                totals[row.key] = best = min(runs, key=cost)
+                points[row.key][str(count)] = cost(best)
     return {
         key: {**totals[key], "value": list(found.values())[-1] / found["1"], "points": found}
         for key, found in points.items()
     }
+
+
+def cost(result: Result) -> float:
+    """Return the CPU time of both ends."""
+    return float(result["server_cpu_us"] + result["client_cpu_us"])
 
 
 async def overload(bench: Bench, loop: str, rows: list[Row], contender: Contender) -> dict[str, Result]:

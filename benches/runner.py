@@ -87,13 +87,21 @@ class Bench:
         groups: dict[str, list[Row]] = {}
         for row in rows:
             groups.setdefault(row.load or row.key, []).append(row)
+        columns = [(c.key, loop) for c in contenders for loop in ([""] if c.rust else self.options.loops)]
+        several = len(self.options.loops) > 1
+        print(
+            f"{'':{LABEL}}"
+            + "".join(f"{key + (f':{loop[:3]}' if several and loop else ''):>14}" for key, loop in columns)
+        )
         for number in range(1, self.options.rounds + 1):
             for key, group in groups.items():
                 if key not in self.loads or number == 1 or self.options.full:
-                    await self._group(f"{number}/{self.options.rounds} {group[0].title}"[:52], group, contenders)
+                    await self._group(
+                        f"{number}/{self.options.rounds} {group[0].title}"[: LABEL - 1], group, contenders
+                    )
 
     async def _group(self, title: str, group: list[Row], contenders: list[Contender]) -> None:
-        print(f"{title:53}", end="", flush=True)
+        print(f"{title:{LABEL}}", end="", flush=True)
         for contender in contenders:
             rows = [row for row in group if contender.can(row.key)]
             for loop in [""] if contender.rust else self.options.loops:
@@ -104,7 +112,7 @@ class Bench:
                         if row.key in results:
                             self.results.setdefault((loop, row.key, contender.key), []).append(results[row.key])
                     text = brief(rows, results)
-                print(f"{text:>12}", end="", flush=True)
+                print(f"{text:>14}", end="", flush=True)
         print()
 
     async def _try(self, loop: str, rows: list[Row], contender: Contender) -> dict[str, Result]:
@@ -257,3 +265,6 @@ def tool(name: str) -> str:
     if found is None:
         raise SystemExit(f"{name} is not installed")
     return found
+
+
+LABEL = 54  # width of what stands before the figures of a line of progress

@@ -232,9 +232,15 @@ async def sink(session: WebTransportSession) -> None:
 
 
 async def source(session: WebTransportSession) -> None:
-    async for stream in session.incoming_streams():
-        assert isinstance(stream, WebTransportStream), "the client opens no others"
-        end = time.perf_counter() + float(await stream.read_all())
+    async with asyncio.TaskGroup() as tasks:
+        async for stream in session.incoming_streams():
+            assert isinstance(stream, WebTransportStream), "the client opens no others"
+            tasks.create_task(source_stream(stream))
+
+
+async def source_stream(stream: WebTransportStream) -> None:
+    end = time.perf_counter() + float(await stream.read_all())
+    with contextlib.suppress(StreamError):  # one that is not read to its end
         while time.perf_counter() < end:
             await stream.write(CHUNK)
         await stream.close()
