@@ -22,9 +22,6 @@ from pywebtransport import (
     WebTransportSession,
     WebTransportStream,
 )
-from pywebtransport._socket import socket_issues
-from pywebtransport.connection import ConnectionDiagnostics
-from pywebtransport.server import ServerDiagnostics
 from pywebtransport.utils import DevCertificate
 
 SECONDS = 10.0  # for what must happen soon; generous, because it costs time only when a test fails
@@ -105,12 +102,6 @@ async def connected_pair(server: Server, config: ClientConfig) -> AsyncIterator[
     async with WebTransportClient(config=config) as client:
         near = await client.connect(server.url())
         yield Pair(near, await server.next_session())
-
-
-def issues_of_peers(diagnostics: ConnectionDiagnostics | ServerDiagnostics) -> list[str]:
-    """The issues, without those of the machine that runs the tests."""
-    socket = socket_issues(diagnostics.gso_segments, diagnostics.send_buffer_size, diagnostics.receive_buffer_size)
-    return [issue for issue in diagnostics.issues if issue not in socket]
 
 
 async def next_stream(session: WebTransportSession) -> WebTransportStream | WebTransportReceiveStream:

@@ -21,7 +21,7 @@ from pywebtransport.connection import ConnectionDiagnostics, ConnectionInfo, Web
 from pywebtransport.protocol.handler import WebTransportProtocolHandler
 from pywebtransport.types import ConnectionState, EventType, SessionState
 from pywebtransport.utils import DevCertificate
-from tests.harness import SECONDS, Pair, Server, client_config, connected_pair, issues_of_peers, running_server
+from tests.harness import SECONDS, Pair, Server, client_config, connected_pair, running_server
 
 
 async def test_the_constructor_alone_connects_nothing() -> None:
@@ -101,7 +101,7 @@ async def test_diagnostics_are_live(pair: Pair) -> None:
         assert 0 < diagnostics.rtt < 10
         assert diagnostics.cwnd > 0
         assert diagnostics.packet_loss_rate < 1
-        assert issues_of_peers(diagnostics) == []
+        assert diagnostics.issues == []
         assert connection.diagnostics.stats.to_dict()["uptime"] > 0
         assert connection.dialect is not None
         assert connection.driver in ("loop", "thread")

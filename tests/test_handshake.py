@@ -11,7 +11,7 @@ import pytest
 from pywebtransport import ClientConfig, ClientError, ConnectionError, WebTransportClient
 from pywebtransport.server.server import ServerDiagnostics, ServerStats
 from pywebtransport.utils import DevCertificate
-from tests.harness import SECONDS, connected_pair, issues_of_peers, running_server
+from tests.harness import SECONDS, connected_pair, running_server
 
 
 async def test_every_client_retries_at_a_threshold_of_zero(
@@ -25,7 +25,7 @@ async def test_every_client_retries_at_a_threshold_of_zero(
                 assert await far.read_all() == b"through"
             diagnostics = await server.app.server.diagnostics()
             assert diagnostics.retries_sent == number
-        assert issues_of_peers(diagnostics) == []
+        assert diagnostics.issues == []
 
 
 async def test_no_client_retries_without_need(certificate: DevCertificate, config: ClientConfig, driver: str) -> None:

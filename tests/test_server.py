@@ -24,7 +24,7 @@ from pywebtransport import (
 from pywebtransport.server import ServerDiagnostics, ServerStats, WebTransportServer
 from pywebtransport.types import ConnectionState, EventType, SessionState
 from pywebtransport.utils import DevCertificate
-from tests.harness import SECONDS, Server, client_config, issues_of_peers, running_server
+from tests.harness import SECONDS, Server, client_config, running_server
 
 
 def _config(certificate: DevCertificate, **options: Any) -> ServerConfig:
@@ -304,7 +304,7 @@ async def test_managers_follow(server: Server, client: WebTransportClient) -> No
     assert diagnostics.connection_states == {ConnectionState.CONNECTED: 1}
     assert diagnostics.session_states == {SessionState.CONNECTED: 1}
     assert diagnostics.stats.connections_accepted == 1
-    assert issues_of_peers(diagnostics) == []
+    assert diagnostics.issues == []
     connection = held.connection
     assert connection is not None
     await session.close()

@@ -53,7 +53,7 @@ def test_plain_words_about_missing_segmentation_offload() -> None:
 
 
 @pytest.mark.parametrize("values", [{"gso_segments": 1}, {"receive_buffer_size": 1000}, {"send_buffer_size": 1000}])
-def test_issues_of_connections_and_servers_have_them(values: dict[str, Any]) -> None:
+def test_connections_and_servers_tell_them_apart_from_their_issues(values: dict[str, Any]) -> None:
     info = ConnectionInfo(connection_id="c", state=ConnectionState.CONNECTED)
     connection = ConnectionDiagnostics(stats=info, rtt=0.1, cwnd=1, packets_in_flight=0, packet_loss_rate=0.0, **values)
     server = ServerDiagnostics(
@@ -66,4 +66,5 @@ def test_issues_of_connections_and_servers_have_them(values: dict[str, Any]) -> 
         max_connections=1,
         **values,
     )
-    assert len(connection.issues) == len(server.issues) == 1
+    assert len(connection.socket_issues) == len(server.socket_issues) == 1
+    assert connection.issues == server.issues == []

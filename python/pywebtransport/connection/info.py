@@ -83,7 +83,12 @@ class ConnectionDiagnostics:
             issues.append(f"{stats.packets_sent} packets sent and none received")
         if self.rtt > 1.0:
             issues.append(f"High round-trip time: {self.rtt:.2f} s")
-        return issues + socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
+        return issues
+
+    @property
+    def socket_issues(self) -> list[str]:
+        """One sentence for everything about this machine that makes the UDP socket slow or lossy."""
+        return socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
 
 
 STALE_AFTER = 300.0  # seconds without a packet; with keep-alive at its default of 30 s that is ten missed answers

@@ -129,7 +129,12 @@ class ServerDiagnostics:
         for name, path in (("Certificate", self.certfile_path), ("Key", self.keyfile_path)):
             if not path or not Path(path).is_file():
                 issues.append(f"{name} file not found: {path or '(none configured)'}")
-        return issues + socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
+        return issues
+
+    @property
+    def socket_issues(self) -> list[str]:
+        """One sentence for everything about this machine that makes the UDP socket slow or lossy."""
+        return socket_issues(self.gso_segments, self.send_buffer_size, self.receive_buffer_size)
 
 
 class WebTransportServer(EventEmitter):
