@@ -143,7 +143,7 @@ def costs(loop: str, rows: list[Row], contenders: list[Contender], results: Resu
             lines.append(line)
     return (
         "CPU time in us per operation (round trip, MB, datagram, stream, connect); for ours also the wakes of the "
-        f"event loop, the parks and the drives per operation\n\n{markdown(lines)}"
+        f"event loop, the parks, the drives and the bytes copied per operation\n\n{markdown(lines)}"
     )
 
 
@@ -154,10 +154,17 @@ def cost_text(result: Result) -> str:
         cpu, counters = result[f"{side}_cpu_us"], result[f"{side}_counters"]
         text = number_text(cpu, 0 if cpu >= 10 else 2)
         if counters and result["operations"]:
-            shares = [counters[name] / result["operations"] for name in ("drains", "parks", "drives")]
-            text += " " + "/".join(f"{share:.2g}" if share >= 0.001 else "0" for share in shares)
+            shares = [counters[name] / result["operations"] for name in ("drains", "parks", "drives", "bytes_copied")]
+            text += " " + "/".join(map(share_text, shares))
         sides.append(text)
     return "; ".join(sides)
+
+
+def share_text(share: float) -> str:
+    """Write how often something happens in an operation."""
+    if share < 0.001:
+        return "0"
+    return number_text(share, 0) if share >= 100 else f"{share:.2g}"
 
 
 def markdown(lines: list[list[str]]) -> str:

@@ -1,7 +1,7 @@
 """The life of a session with a client that is slow, rude, silent or gone.
 
 Memory: a request that is not complete, or waits for SETTINGS, holds up to 64 KiB (MAX_FIELD_SECTION_SIZE) of one field
-section; there are as many as QUIC lets a client open, 114 by default. A close is given up after `close_timeout` for
+section; there are as many as QUIC lets a client open, 119 by default. A close is given up after `close_timeout` for
 what was written and about a second (CLOSE_ANSWER_TIMEOUT) for the client's answer; a client that says nothing at all is
 forgotten after `connection_idle_timeout`.
 """
@@ -76,7 +76,7 @@ async def test_a_request_that_comes_byte_by_byte(either_server: ServerProcess) -
 
 
 async def test_requests_that_do_not_come_to_an_end(server: ServerProcess) -> None:
-    """112 field sections of 64 KiB of which the last byte is missing; a session on the same connection goes on."""
+    """Field sections of 64 KiB without their last byte, as many as QUIC lets in; a session beside them goes on."""
     async with server.bystander() as bystander, server.connect() as peer:
         session = await peer.session()
         with server.grows_less_than(24):

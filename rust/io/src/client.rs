@@ -86,7 +86,7 @@ impl Client {
             port: self.port.clone(),
             socket: self.endpoint.socket().clone(),
         };
-        let connection = Connection::start(quic, place, Role::Client, self.limits.clone(), MAX_SESSIONS, None);
+        let connection = Connection::start(quic, place, Role::Client, self.limits.clone(), MAX_SESSIONS, None, None);
         let lease = Lease(connection);
         match lease.connection().settings_received().await {
             Ok(_) => Ok(lease),

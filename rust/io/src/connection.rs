@@ -59,6 +59,7 @@ mod control_stream;
 mod requests;
 
 use control_stream::NO_GOAWAY;
+pub(crate) use control_stream::{ControlStream, begin, preface};
 use requests::Exchanges;
 pub(crate) use requests::Refusal;
 
@@ -125,19 +126,10 @@ impl Connection {
         limits: Arc<CommonConfig>,
         max_sessions: u64,
         server: Option<Arc<ServerShared>>,
+        control: Option<ControlStream>,
     ) -> Arc<Self> {
         let Place { driver, port, socket } = place;
-        let local_settings = local_settings(
-            role,
-            &LocalOptions {
-                max_sessions: SESSIONS_WITHOUT_FLOW_CONTROL,
-                draft15: limits.draft15,
-                max_field_section_size: MAX_FIELD_SECTION_SIZE,
-                initial_max_data: limits.initial_max_data,
-                initial_max_streams_bidi: limits.initial_max_streams_bidi,
-                initial_max_streams_uni: limits.initial_max_streams_uni,
-            },
-        );
+        let local_settings = settings_of(role, &limits);
         let registry = Registry::new(
             role,
             Limits {
@@ -182,7 +174,7 @@ impl Connection {
         connection.stats.established_at.set_once();
         connection.touch();
         driver.spawn(supervise(connection.clone()));
-        driver.spawn(control_stream::send(connection.clone()));
+        driver.spawn(control_stream::send(connection.clone(), control));
         driver.spawn(incoming::accept_uni(connection.clone()));
         driver.spawn(incoming::accept_bi(connection.clone()));
         driver.spawn(incoming::read_datagrams(connection.clone()));
@@ -614,6 +606,19 @@ impl Connection {
     pub fn half_open_streams(&self) -> usize {
         self.half_open.load(Relaxed)
     }
+}
+
+/// What this side announces.
+pub(crate) fn settings_of(role: Role, limits: &CommonConfig) -> Settings {
+    let options = LocalOptions {
+        max_sessions: SESSIONS_WITHOUT_FLOW_CONTROL,
+        draft15: limits.draft15,
+        max_field_section_size: MAX_FIELD_SECTION_SIZE,
+        initial_max_data: limits.initial_max_data,
+        initial_max_streams_bidi: limits.initial_max_streams_bidi,
+        initial_max_streams_uni: limits.initial_max_streams_uni,
+    };
+    local_settings(role, &options)
 }
 
 /// Why a connection cannot carry sessions.

@@ -303,6 +303,7 @@ impl Session {
         let yields = outgoing.sent.is_multiple_of(YIELD_INTERVAL);
         let ring = std::mem::take(&mut outgoing.pump_waits);
         drop(outgoing);
+        self.count_copied(data.len());
         if ring {
             datagrams.bell.notify_one();
         }
@@ -315,7 +316,10 @@ impl Session {
         if !incoming.may_take() {
             return self.nothing_received(incoming.queue.is_empty());
         }
-        Ok(incoming.pop())
+        let received = incoming.pop();
+        drop(incoming);
+        self.count_copied(received.as_ref().map_or(0, |received| received.data.len()));
+        Ok(received)
     }
 
     /// Take up to `max` datagrams at once; None as in [`try_receive_datagram`](Self::try_receive_datagram).
@@ -328,8 +332,16 @@ impl Session {
         incoming.taken += count as u64;
         incoming.delivered += count as u64;
         let batch: Vec<Bytes> = incoming.queue.drain(..count).map(|received| received.data).collect();
-        incoming.bytes -= batch.iter().map(Bytes::len).sum::<usize>();
+        let bytes = batch.iter().map(Bytes::len).sum();
+        incoming.bytes -= bytes;
+        drop(incoming);
+        self.count_copied(bytes);
         Ok(Some(batch))
+    }
+
+    /// A payload was copied from the application's object, or the caller is about to copy it into one.
+    fn count_copied(&self, bytes: usize) {
+        self.port().stats.bytes_copied.add(bytes as u64);
     }
 
     fn nothing_received<T>(&self, empty: bool) -> Result<Option<T>, DatagramError> {

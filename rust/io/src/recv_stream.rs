@@ -176,6 +176,8 @@ impl RecvStream {
             ahead.pump_waits = false;
         }
         drop(ahead);
+        // The caller is about to do it.
+        self.session.port().stats.bytes_copied.add(taken.len as u64);
         self.session.stream_read(taken.len);
         if resume {
             self.bell.notify_one();

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::sync::Notify;
@@ -24,7 +25,7 @@ use crate::{
         ring::{WaitPoint, WaitQueue, wait_point},
     },
     config::{MAX_PENDING_REQUESTS, ServerConfig, canonical},
-    connection::{Connection, Place},
+    connection::{Connection, Place, preface, settings_of},
     driver::Driver,
     endpoint::{self, Bound, SocketInfo},
     error::{ListenError, TlsConfigError},
@@ -83,6 +84,8 @@ pub struct ServerShared {
     closed: AtomicBool,
     /// Opens when the port is released.
     released: Gate,
+    /// What its control streams begin with, if that may be told before the handshake is over.
+    early_preface: Option<Bytes>,
     pub(crate) origins: OriginPolicy,
     pub(crate) request_timeout: Duration,
     /// Counters.
@@ -147,6 +150,8 @@ impl Server {
                 exchanges: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 released: Gate::default(),
+                early_preface: (!tls::asks_clients(&config.common))
+                    .then(|| preface(&settings_of(Role::Server, &config.common))),
                 origins: config.allowed_origins.clone(),
                 request_timeout: config.request_timeout,
                 stats,
@@ -326,7 +331,7 @@ async fn accept(
         let (place, limits, shared) = (place.clone(), limits.clone(), shared.clone());
         driver.spawn(async move {
             let handshake = shared.handshake(incoming, pending, &place.driver, handshake_timeout);
-            let Some(quic) = handshake.await else {
+            let Some((quic, control)) = handshake.await else {
                 return;
             };
             let Some(active) = shared.take_place(&quic, max_connections) else {
@@ -340,6 +345,7 @@ async fn accept(
                 limits,
                 max_sessions,
                 Some(shared.clone()),
+                control,
             );
             shared.push_connection(connection.clone());
             if shared.is_draining() {

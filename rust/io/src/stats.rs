@@ -71,6 +71,8 @@ pub struct BridgeStats {
     pub tokens: Counter,
     /// Futures parked.
     pub parks: Counter,
+    /// Bytes of streams and datagrams that were copied from the application's objects, and into them.
+    pub bytes_copied: Counter,
     /// Times the loop driver ran its tasks.
     pub drives: Counter,
     /// Drives that their time budget cut short.

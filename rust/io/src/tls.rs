@@ -39,6 +39,15 @@ pub(crate) fn client(config: &ClientConfig) -> Result<rustls::ClientConfig, TlsC
     Ok(tls)
 }
 
+/// Whether a server asks its clients for certificates.
+pub(crate) fn asks_clients(common: &CommonConfig) -> bool {
+    match common.verify_mode {
+        VerifyMode::None => false,
+        VerifyMode::Optional => common.ca_certs.is_some(),
+        VerifyMode::Required => true,
+    }
+}
+
 /// The cryptography of both sides.
 ///
 /// A client's first choice decides, and rustls' own is AES-256 with SHA-384. AES-128 with SHA-256 is what browsers choose:

@@ -186,6 +186,7 @@ impl Bridge {
             ("drains", stats.drains.get()),
             ("tokens", stats.tokens.get()),
             ("parks", stats.parks.get()),
+            ("bytes_copied", stats.bytes_copied.get()),
             ("drives", stats.drives.get()),
             ("drive_cuts", stats.drive_cuts.get()),
             ("longest_drive_us", stats.longest_drive_us.get()),

@@ -10,10 +10,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use quinn::{Connection, VarInt};
 
-/// The limit of a connection that has opened nothing yet, if a much larger one is wanted. Of both kinds together, and with
-/// what HTTP/3 and this side open, that just fits quinn's tables of 112 and 224 entries (8 KB); one size more of each would be
-/// 17 KB.
-pub const AT_FIRST: u64 = 96;
+/// The limit of a connection that has opened nothing yet, if a much larger one is wanted: a session and 100 requests or
+/// streams, the least that HTTP/3 should allow (RFC 9114 section 6.1). Both kinds together, and what this side opens, just
+/// fit quinn's tables of 112 and 224 entries (8 KB); one size more of each would be 17 KB.
+pub const AT_FIRST: u64 = 102;
 
 /// Which streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,8 +158,8 @@ mod tests {
     #[test]
     fn a_large_limit_doubles_when_half_of_it_is_used_and_ends_where_it_should() {
         let mut limit = Limit::new(1_000);
-        let granted = [0, 48, 49, 96, 97, 192, 193, 385, 1_000].map(|open| opened(&mut limit, open));
-        assert_eq!(granted, [96, 96, 192, 192, 384, 384, 768, 1_000, 1_000]);
+        let granted = [0, 51, 52, 102, 103, 204, 205, 409, 1_000].map(|open| opened(&mut limit, open));
+        assert_eq!(granted, [102, 102, 204, 204, 408, 408, 816, 1_000, 1_000]);
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
     fn it_shrinks_when_few_are_left() {
         let mut limit = Limit::new(1_000);
         let granted = [1_000, 125, 124, 62, 61, 30, 0].map(|open| opened(&mut limit, open));
-        assert_eq!(granted, [1_000, 1_000, 500, 500, 250, 125, 96]);
+        assert_eq!(granted, [1_000, 1_000, 500, 500, 250, 125, 102]);
     }
 
     #[test]
@@ -189,9 +189,9 @@ mod tests {
         limit.wanted = 50;
         assert_eq!(limit.grant(), Some(50));
         limit.wanted = 5_000;
-        assert_eq!(limit.grant(), Some(96));
+        assert_eq!(limit.grant(), Some(102));
         limit.open = 90;
-        assert_eq!(limit.grant(), Some(192));
+        assert_eq!(limit.grant(), Some(204));
         limit.wanted = 20;
         assert_eq!(limit.grant(), Some(20));
     }

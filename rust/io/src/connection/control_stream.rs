@@ -6,12 +6,14 @@ use std::sync::{
 };
 
 use bytes::{Bytes, BytesMut};
-use wt_proto::{dialect::Role, error::ConnectionError, error_code::Code, stream_header::encode_control_preface};
+use wt_proto::{
+    dialect::Role, error::ConnectionError, error_code::Code, settings::Settings, stream_header::encode_control_preface,
+};
 use wt_quic::Stopped;
 
 use super::Connection;
 use crate::{
-    driver::{Either, select},
+    driver::{Either, poll_once, select},
     session::{Command, Session},
 };
 
@@ -66,16 +68,45 @@ impl Connection {
     }
 }
 
-/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
-pub(super) async fn send(connection: Arc<Connection>) {
-    let Ok(mut send) = wt_quic::open_uni(&connection.quic, Code::H3_NO_ERROR.0).await else {
-        return;
-    };
+/// The control stream of this side, and what of its beginning the peer's limits have not let through yet.
+#[derive(Debug)]
+pub(crate) struct ControlStream {
+    send: wt_quic::SendStream,
+    rest: Bytes,
+}
+
+/// What a control stream begins with: its type and these SETTINGS.
+pub(crate) fn preface(settings: &Settings) -> Bytes {
+    let mut preface = BytesMut::new();
+    encode_control_preface(settings, &mut preface);
+    preface.freeze()
+}
+
+/// Open the control stream and send as much of its beginning as goes without waiting. None: the connection is lost.
+///
+/// # Cancel safety
+/// It waits before the stream is open, not after.
+pub(crate) async fn begin(quic: &wt_quic::Connection, preface: Bytes) -> Option<ControlStream> {
+    let mut send = wt_quic::open_uni(quic, Code::H3_NO_ERROR.0).await.ok()?;
     // Bulk streams must not hold it up.
     send.set_priority(i32::MAX);
-    let mut preface = BytesMut::new();
-    encode_control_preface(&connection.local_settings, &mut preface);
-    write(&mut send, preface.freeze()).await;
+    let mut chunks = [preface];
+    // An error comes again with the next write.
+    let _ = poll_once(send.write_chunks(&mut chunks)).await;
+    let [rest] = chunks;
+    Some(ControlStream { send, rest })
+}
+
+/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
+pub(super) async fn send(connection: Arc<Connection>, begun: Option<ControlStream>) {
+    let begun = match begun {
+        Some(begun) => Some(begun),
+        None => begin(&connection.quic, preface(&connection.local_settings)).await,
+    };
+    let Some(ControlStream { mut send, rest }) = begun else {
+        return;
+    };
+    write(&mut send, rest).await;
     let stopped = send.stopped();
     let winding_down = async {
         if let Either::Left(()) = select(connection.goaway_due.passed(), connection.ended.passed()).await {

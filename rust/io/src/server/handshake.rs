@@ -17,6 +17,7 @@
 //! is of this process: a token is on its way for one round trip, too short a time to matter to a restart.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::Ordering::{AcqRel, Acquire, Release},
@@ -29,7 +30,8 @@ use wt_proto::error_code::Code;
 use super::{ServerShared, quinn_code};
 use crate::{
     config::{INCOMING_BUFFER, INCOMING_BUFFERS, MAX_INCOMING, ServerConfig},
-    driver::Driver,
+    connection::{ControlStream, begin},
+    driver::{Driver, Either, select},
 };
 
 /// What quinn itself has to know.
@@ -99,15 +101,42 @@ impl ServerShared {
         Some((incoming, Pending(self.clone())))
     }
 
-    /// The connection of a handshake, once that is over.
+    /// The connection of a handshake, once that is over, and its control stream.
+    ///
+    /// The SETTINGS leave with the server's first flight (0.5-RTT data): a client may not ask for a session before it has them
+    /// (draft-16 section 3.1), and would else wait for another round trip. Not to clients that have to show a certificate:
+    /// they hear nothing before it was looked at, and a refusal is the end of their handshake, not of a connection.
     pub(super) async fn handshake(
         &self,
         incoming: quinn::Incoming,
         pending: Pending,
         driver: &Driver,
         limit: Duration,
-    ) -> Option<wt_quic::Connection> {
-        let connection = async { incoming.accept()?.await };
+    ) -> Option<(wt_quic::Connection, Option<ControlStream>)> {
+        let connection = async {
+            let connecting = incoming.accept()?;
+            let Some(preface) = &self.early_preface else {
+                return Ok((connecting.await?, None));
+            };
+            let (quic, established) = match connecting.into_0rtt() {
+                Ok(early) => early,
+                // quinn's answer to clients only.
+                Err(connecting) => return Ok((connecting.await?, None)),
+            };
+            let mut established = pin!(established);
+            let control = match select(begin(&quic, preface.clone()), &mut established).await {
+                Either::Left(control) => {
+                    established.await;
+                    control
+                }
+                // The client does not allow the stream yet: the connection goes on trying.
+                Either::Right(_) => None,
+            };
+            match quic.close_reason() {
+                None => Ok((quic, control)),
+                Some(error) => Err(error),
+            }
+        };
         let result = driver.timeout(limit, connection).await;
         drop(pending);
         match result {

@@ -323,6 +323,7 @@ impl Session {
     }
 
     pub(crate) fn stream_queued(&self, bytes: usize) {
+        self.port().stats.bytes_copied.add(bytes as u64);
         self.queued.fetch_add(bytes, Relaxed);
         self.connection.touch();
     }

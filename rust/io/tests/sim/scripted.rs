@@ -110,6 +110,24 @@ async fn largest_datagram_arrives(from: &Peer, to: &Peer) -> usize {
 }
 
 #[test]
+fn a_session_is_there_after_two_round_trips() {
+    const ONE_WAY: Duration = Duration::from_millis(100);
+    let far = |network: &mut Network| {
+        network.up = Link::perfect(ONE_WAY);
+        network.down = Link::perfect(ONE_WAY);
+    };
+    on(far, Duration::from_secs(60), |stage| async move {
+        let driver = stage.net.client_loop.driver.clone();
+        let began = driver.now();
+        let pair = stage.pair(|_| {}).await;
+        // One for the handshake, with which the SETTINGS come, one for the request.
+        let round_trips = driver.now().duration_since(began).as_secs_f64() / (2 * ONE_WAY).as_secs_f64();
+        assert!((2.0..2.4).contains(&round_trips), "{round_trips}");
+        finish(pair).await;
+    });
+}
+
+#[test]
 fn a_stream_goes_on_through_rebindings() {
     let prepare = |network: &mut Network| {
         network.up.rate = 1_000_000;

@@ -1,4 +1,4 @@
-"""A program that blocks the event loop: what the loop driver tells about it."""
+"""What the bridge of an event loop tells: what it copied, and that something blocked the loop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,27 @@ import pytest
 from pywebtransport import WebTransportClient
 from pywebtransport._bridge import current_bridge
 from pywebtransport.utils import DevCertificate
-from tests.harness import SECONDS, client_config, running_server
+from tests.harness import SECONDS, Pair, client_config, next_stream, running_server
+
+
+async def test_every_byte_is_copied_once_into_the_core_and_once_out_of_it(pair: Pair) -> None:
+    def copied() -> int:
+        return current_bridge().stats()["bytes_copied"]
+
+    before = copied()
+    stream = await pair.client.create_unidirectional_stream()
+    await stream.write_all(bytes(100_000))
+    far = await next_stream(pair.server)
+    async with asyncio.timeout(SECONDS):
+        assert await far.read_all() == bytes(100_000)
+    assert copied() - before == 2 * 100_000
+    await pair.client.datagrams.send(bytes(700))
+    async with asyncio.timeout(SECONDS):
+        assert await pair.server.datagrams.receive() == bytes(700)
+        assert copied() - before == 2 * 100_700
+        await pair.server.datagrams.send(bytes(300))
+        assert await pair.client.datagrams.receive_multiple(4) == [bytes(300)]
+    assert copied() - before == 2 * 101_000
 
 
 @pytest.mark.parametrize(("blocked", "level"), [(0.2, logging.INFO), (1.2, logging.ERROR)])
