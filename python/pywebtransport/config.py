@@ -259,7 +259,7 @@ class ClientConfig(_Config):
             parameter max_datagram_frame_size as 65535. What fits a packet is `max_datagram_size` of the transport.
         max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set;
             beyond it the peer's next stream waits (Chromium's fails at once), the connection goes on. QUIC's credit
-            begins at about 100 and doubles as it is used, so that a large limit costs no memory unused.
+            begins at 104 and doubles as it is used, so that a large limit costs no memory unused.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.
         max_retries: failed attempts in a row after which `ReconnectingClient` stops. Without effect until it is in.
@@ -498,7 +498,7 @@ class ServerConfig(_Config):
             parameter max_datagram_frame_size as 65535. What fits a packet is `max_datagram_size` of the transport.
         max_incoming_streams: streams of the peer, per kind, that may be open at once when no session limit is set,
             plain HTTP requests among them; beyond it the peer's next stream waits (Chromium's fails at once), the
-            connection goes on. QUIC's credit begins at about 100 and doubles as it is used, so that a large limit
+            connection goes on. QUIC's credit begins at 104 and doubles as it is used, so that a large limit
             costs no memory unused.
         max_pending_events_per_session: early streams and datagrams kept for one session whose request has not arrived
             yet.

@@ -186,7 +186,7 @@ async def test_unknown_methods_and_paths(server: ServerProcess) -> None:
 
 
 async def test_a_thousand_requests_at_once(server: ServerProcess) -> None:
-    """QUIC lets 119 of them through at a time; all are answered."""
+    """QUIC lets 121 of them through at a time; all are answered."""
     before = await server.stats()
     async with server.connect() as peer:
         streams = []

@@ -1,7 +1,7 @@
 """The life of a session with a client that is slow, rude, silent or gone.
 
 Memory: a request that is not complete, or waits for SETTINGS, holds up to 64 KiB (MAX_FIELD_SECTION_SIZE) of one field
-section; there are as many as QUIC lets a client open, 119 by default. A close is given up after `close_timeout` for
+section; there are as many as QUIC lets a client open, 121 by default. A close is given up after `close_timeout` for
 what was written and about a second (CLOSE_ANSWER_TIMEOUT) for the client's answer; a client that says nothing at all is
 forgotten after `connection_idle_timeout`.
 """

@@ -109,7 +109,7 @@ pub const INCOMING_BUFFERS: u64 = 2 << 20;
 /// packet that it answers, RFC 9000 section 10.3.3).
 pub const RESET_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Requests of plain HTTP in progress, per connection: more than the 119 streams that a client may open by default, so
+/// Requests of plain HTTP in progress, per connection: more than the 121 streams that a client may open by default, so
 /// that none is refused that QUIC has let in, and more than the 100 of RFC 9114 section 6.1.
 pub const MAX_EXCHANGES: usize = 128;
 
@@ -319,7 +319,7 @@ impl CommonConfig {
     /// limit has been given back, and a browser refuses to open a stream that it has no credit for. And some more: what it
     /// has beyond [`stream_limits::AT_FIRST`](wt_quic::stream_limits::AT_FIRST) must be more than an eighth as well.
     pub fn stream_limits(&self, role: Role) -> (u64, u64) {
-        let slack = self.max_incoming_streams / 8 + 6;
+        let slack = self.max_incoming_streams / 8 + 8;
         let or_default = |limit: u64| {
             if limit == 0 {
                 self.max_incoming_streams.saturating_add(slack)
