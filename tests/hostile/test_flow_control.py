@@ -207,7 +207,8 @@ async def test_a_flood_of_sessions_that_end_at_once(flow_server: ServerProcess, 
         for session in sessions:
             answer = peer.answers[session]
             await peer.until(
-                lambda answer=answer: answer.finished or answer.reset is not None,  # type: ignore[misc]
+                # mypy cannot infer a default of a lambda.
+                lambda answer=answer: answer.finished or answer.reset is not None,  # type: ignore[misc]  # see above
                 f"session {session} ended",
             )
             # A reset may overtake the request that it cancels.

@@ -285,7 +285,10 @@ async def test_everything_is_stopped(server: ServerProcess, when: str) -> None:
             await peer.until_room(unidirectional=False)
             stream = peer.bidi(bidi_header(session) + b"body")
             if when == "later":
-                await peer.until(lambda stream=stream: bool(peer.answers[stream].data), "an echo")  # type: ignore[misc]
+                await peer.until(
+                    lambda stream=stream: bool(peer.answers[stream].data),  # type: ignore[misc]  # mypy cannot infer a default of a lambda
+                    "an echo",
+                )
             peer.stop(stream, 0x52E4A40FA8DB + number % 29)
             peer.write(stream, b"more", fin=True)
             streams.append(stream)
@@ -302,7 +305,10 @@ async def test_streams_of_the_server_that_are_stopped(server: ServerProcess) -> 
         # The first of them is the control stream.
         for answer in range(7, 7 + 4 * 50, 4):
             sent = peer.uni(uni_header(session) + b"x")
-            await peer.until(lambda answer=answer: bool(peer.answers[answer].data), "an answer")  # type: ignore[misc]
+            await peer.until(
+                lambda answer=answer: bool(peer.answers[answer].data),  # type: ignore[misc]  # mypy cannot infer a default of a lambda
+                "an answer",
+            )
             peer.stop(answer, 0x1234)
             peer.write(sent, bytes(1000), fin=True)
             assert await peer.reset_code(answer) == 0x1234

@@ -23,6 +23,9 @@ use crate::{
 /// Chunks taken from QUIC at once: 64 packets of 1 400 bytes are 90 KiB.
 const BATCH: usize = 64;
 
+/// Of those, the ones for which there is room at first.
+const FEW: usize = 4;
+
 /// Pieces below this size are copied together. A piece keeps the packet it came in, or a whole batch of packets, in memory:
 /// a peer that sends single bytes would make the read-ahead a thousand times as large as it counts.
 const SMALL: usize = 1024;
@@ -245,13 +248,22 @@ impl RecvStream {
 
     /// Take what came with the first chunk too. Not in [`pump`]: a task that waits holds no batch.
     fn push_batch(&self, first: Bytes, quic: &mut wt_quic::RecvStream) {
-        let mut batch: [Bytes; BATCH] = std::array::from_fn(|_| Bytes::new());
-        batch[0] = first;
-        let count = 1 + quic.try_read_chunks(&mut batch[1..]);
-        self.push(&mut batch[..count]);
+        // A small message is one chunk: room for a whole batch would cost more than the message.
+        let mut few: [Bytes; FEW] = std::array::from_fn(|_| Bytes::new());
+        few[0] = first;
+        let count = 1 + quic.try_read_chunks(&mut few[1..]);
+        self.push(&mut few[..count]);
+        if count == FEW {
+            let mut many: [Bytes; BATCH - FEW] = std::array::from_fn(|_| Bytes::new());
+            let count = quic.try_read_chunks(&mut many);
+            self.push(&mut many[..count]);
+        }
     }
 
     fn push(&self, chunks: &mut [Bytes]) {
+        if chunks.is_empty() {
+            return;
+        }
         let bytes: usize = chunks.iter().map(Bytes::len).sum();
         self.session.stream_unread(bytes);
         {

@@ -72,7 +72,6 @@ pub(crate) fn server(config: &ServerConfig, resumed: &Arc<Counter>) -> Result<ru
     let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(setting)?;
-    let mut checks_clients = false;
     let builder = match (common.verify_mode, &common.ca_certs) {
         (VerifyMode::None, _) | (VerifyMode::Optional, None) => builder.with_no_client_auth(),
         (VerifyMode::Required, None) => {
@@ -81,7 +80,6 @@ pub(crate) fn server(config: &ServerConfig, resumed: &Arc<Counter>) -> Result<ru
             ));
         }
         (mode, Some(path)) => {
-            checks_clients = true;
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(path)?), provider);
             let verifier = if mode == VerifyMode::Optional {
                 verifier.allow_unauthenticated()
@@ -105,7 +103,7 @@ pub(crate) fn server(config: &ServerConfig, resumed: &Arc<Counter>) -> Result<ru
         })?;
     tls.alpn_protocols = alpn(common);
     tls.session_storage = Arc::new(NoServerSessionStorage {});
-    if checks_clients {
+    if asks_clients(common) {
         tls.send_tls13_tickets = 0;
     } else {
         tls.ticketer = resumption::of_server(resumed.clone()).map_err(setting)?;
