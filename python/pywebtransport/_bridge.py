@@ -4,9 +4,9 @@ Rules
     The core never calls into Python from another thread. It rings a file descriptor; the event loop reads it and calls
     `Bridge.on_wake`, which resolves the parked futures. One descriptor serves everything on the loop.
 
-    Every operation is first tried synchronously. Only when the core has nothing, `parked()` waits for *readiness* and
-    tries again. The future carries no data, so a cancelled or timed-out wait can lose nothing: what arrived is still in
-    the core for the next caller.
+    Every operation is first tried synchronously. Only when the core has nothing, the caller awaits a *readiness*
+    (`_core.Readiness`, mostly through `parked()`) and tries again. The await carries no data, so a cancelled or late
+    wait loses nothing: what arrived is still in the core for the next caller.
 
 Life and death
     A bridge belongs to the loop that was running when it was made. The registry below keeps it as long as the loop
@@ -24,11 +24,10 @@ import os
 import socket
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol, TypeVar
 
 from pywebtransport import _core
-from pywebtransport._deadlines import start_deadline
 from pywebtransport.utils import get_logger
 
 __all__: list[str] = ["Waitable", "current_bridge", "never_expires", "parked", "weak_callback"]
@@ -41,16 +40,30 @@ logger = get_logger(__name__)
 class Waitable(Protocol):
     """What `parked` needs of a readiness; `_core.Readiness` is the usual one."""
 
-    def park(self, future: asyncio.Future[None]) -> int:
-        """Register the future, which is resolved when the condition may hold; return a ticket."""
+    @property
+    def ticket(self) -> int:
+        """The place in the queue, from the first await on; 0 before."""
         ...
 
-    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
-        """Register another future at the same place in the queue."""
+    @property
+    def expired(self) -> bool:
+        """Whether the limit is over."""
         ...
 
-    def leave(self, ticket: int) -> None:
-        """Give the place up."""
+    def limit(self, seconds: float) -> None:
+        """End the wait so long after its first await. Set before it."""
+        ...
+
+    def __await__(self) -> Generator[asyncio.Future[None]]:
+        """Suspend until the condition may hold, or the wait is over."""
+        ...
+
+    def wake(self) -> None:
+        """End the current await."""
+        ...
+
+    def leave(self) -> float:
+        """Give the place up; the next waiter is woken in turn. Return the seconds since the first await."""
         ...
 
 
@@ -86,36 +99,18 @@ async def parked(
         timeout: limit in seconds, None for none. What has arrived when the time is up is still taken.
         expired: makes the exception for a timeout; called only then.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-    ticket = readiness.park(future)
-    end_deadline: Callable[[], object] | None = None
-    late = False
-
-    def expire() -> None:
-        # The flag covers the moment between a wake and the next future, when there is nothing to resolve.
-        nonlocal late
-        late = True
-        if not future.done():
-            future.set_result(None)
-
+    if timeout is not None:
+        readiness.limit(timeout)
     try:
-        # A deadline and a flag instead of asyncio.timeout: a tenth of the cost, and no cancellation to undo.
-        if timeout is not None:
-            end_deadline = start_deadline(loop, timeout, expire)
         while True:
-            await future
-            value = attempt(ticket)
+            await readiness
+            value = attempt(readiness.ticket)
             if value is not None:
                 return value
-            if late:
+            if readiness.expired:
                 raise expired()
-            future = loop.create_future()
-            readiness.repark(ticket, future)
     finally:
-        if end_deadline is not None:
-            end_deadline()
-        readiness.leave(ticket)
+        readiness.leave()
 
 
 def never_expires() -> BaseException:

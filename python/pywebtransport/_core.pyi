@@ -1,8 +1,8 @@
 """The private core of pywebtransport: stub and documentation of the Rust extension module.
 
 Everything here is synchronous and safe to call from the thread of the event loop whose `Bridge` the object was made
-with. Data never waits inside: a `try_*` method that has nothing returns None, and the caller parks on a `Readiness`.
-A parked future only says "look again"; the data stays in the core, so a cancelled wait loses nothing. The three
+with. Data never waits inside: a `try_*` method that has nothing returns None, and the caller awaits a `Readiness`,
+which only says "look again"; the data stays in the core, so a cancelled wait loses nothing. The three
 operations that happen once per connection (connect, listen, close) are awaitables.
 
 Errors are the classes of `pywebtransport.exceptions`, chosen by the object that raises them: streams raise
@@ -11,7 +11,7 @@ Errors are the classes of `pywebtransport.exceptions`, chosen by the object that
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import final
 
 from pywebtransport.config import ClientConfig, ServerConfig
@@ -85,6 +85,8 @@ class Bridge:
         """A socket of the loop driver became readable or writable. Registered by the bridge itself."""
     def on_timer(self) -> None:
         """The loop driver's timer fired. Registered by the bridge itself."""
+    def on_turn_end(self) -> None:
+        """The callbacks that were ready have run: drive what they left. Registered by the bridge itself."""
     def close(self) -> None:
         """Unregister from the loop and drop what its endpoints hold; called when the loop has been closed."""
     def stats(self) -> dict[str, int]:
@@ -96,18 +98,31 @@ class Bridge:
 
 @final
 class Readiness:
-    """One condition of one object ("a datagram is there"), on which futures can be parked.
+    """One wait for one condition of one object ("a datagram is there").
 
-    Waiters are served first in, first out. A future is resolved with None when the condition may hold, or when the
-    object ended; then the caller tries again with its ticket, parks once more with `repark`, and ends with `leave`.
+    Awaiting it returns when the condition may hold, when the object ended, when the limit is over, or after `wake`;
+    then the caller tries again with the ticket, awaits it once more if there was nothing, and ends with `leave`.
+    Waiters are served first in, first out.
     """
 
-    def park(self, future: asyncio.Future[None]) -> int:
-        """Register the future; returns a ticket (> 0). If the condition holds already it is resolved next loop turn."""
-    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
-        """Wait again at the same place in the queue with a new future."""
-    def leave(self, ticket: int) -> None:
-        """Give the place up; a wake that this waiter no longer needs goes to the next one. Harmless when repeated."""
+    @property
+    def ticket(self) -> int:
+        """Its place in the queue, from the first await on; 0 before."""
+    @property
+    def expired(self) -> bool:
+        """Whether the limit is over."""
+    def limit(self, seconds: float) -> None:
+        """End the wait so long after its first await. Set before it; infinity is none."""
+    def __await__(self) -> Generator[asyncio.Future[None]]: ...
+    def __iter__(self) -> Readiness: ...
+    def __next__(self) -> asyncio.Future[None]: ...
+    def wake(self) -> None:
+        """End the current await."""
+    def leave(self) -> float:
+        """Give the place up; a wake that this waiter no longer needs goes to the next one. Harmless when repeated.
+
+        Returns the seconds since the first await.
+        """
 
 @final
 class Subscription:
@@ -301,6 +316,9 @@ class Session:
     def state(self) -> str:
         """One of "connecting", "connected", "draining", "closing" or "closed"."""
     @property
+    def is_connected(self) -> bool:
+        """Whether the state is "connected" or "draining"."""
+    @property
     def close_info(self) -> CloseInfo | None:
         """Set once the session is closing, by whoever closed first."""
     def accept(self, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:
@@ -349,11 +367,11 @@ class Session:
         when it is off on this connection."""
 
     # Streams
-    def try_open(self, bidirectional: bool) -> SendStream | tuple[SendStream, RecvStream] | None:
+    def try_open(self, bidirectional: bool) -> tuple[SendStream, RecvStream | None] | None:
         """Open a stream if the peer's limit allows one more now, and nobody is queued before; None: use `openable`."""
     def openable(self, bidirectional: bool) -> StreamOpening:
         """Queue for the next stream the peer allows."""
-    def try_accept(self, ticket: int = 0) -> RecvStream | tuple[SendStream, RecvStream] | None:
+    def try_accept(self, ticket: int = 0) -> tuple[SendStream | None, RecvStream] | None:
         """The next stream the peer opened, both kinds in one sequence. Raises SessionError at the end of the session,
         after the streams that had arrived."""
     def acceptable(self) -> Readiness: ...
@@ -395,7 +413,7 @@ class StreamOpening:
     """A place in the queue for the peer's stream credit. Dropping it gives the place, or the opened stream, back."""
 
     def ready(self) -> Readiness: ...
-    def take(self) -> SendStream | tuple[SendStream, RecvStream] | None:
+    def take(self) -> tuple[SendStream, RecvStream | None] | None:
         """The stream, or None while the peer has not allowed it. Raises StreamError when it never will."""
     def cancel(self) -> None: ...
 
@@ -415,6 +433,12 @@ class SendStream:
     @property
     def buffered(self) -> int:
         """Accepted bytes that QUIC has not taken yet."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the state is "open"."""
+    @property
+    def wait_times(self) -> tuple[float, float]:
+        """Seconds spent in waits for room and for an empty queue: their sum and the longest."""
     @property
     def priority(self) -> int:
         """Streams of a larger number go first, those of the same take turns. 32 bits, without both ends."""
@@ -452,6 +476,12 @@ class RecvStream:
     @property
     def buffered(self) -> int:
         """Bytes that can be read without waiting."""
+    @property
+    def is_open(self) -> bool:
+        """Whether the state is "open"."""
+    @property
+    def wait_times(self) -> tuple[float, float]:
+        """Seconds spent in waits for data: their sum and the longest."""
     def try_read(self, max_bytes: int) -> bytes | None:
         """Up to `max_bytes` (-1: all) bytes as one object; b"" at the end of the stream; None: park on `readable`.
 
@@ -461,7 +491,8 @@ class RecvStream:
         """Like `try_read` into a writable buffer: bytes copied, 0 at the end of the stream."""
     def stop(self, code: int) -> None:
         """STOP_SENDING with a WebTransport code; buffered data is dropped. Harmless on an ended stream."""
-    def readable(self) -> Readiness: ...
+    def readable(self, limit: float | None = None) -> Readiness:
+        """Ready when there are bytes, or the end. A limit in seconds."""
     def ended(self) -> Readiness:
         """Ready when the state is no longer "open"."""
     def error(self) -> Exception | None:

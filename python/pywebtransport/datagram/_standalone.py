@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Protocol
 
 from pywebtransport._bridge import Waitable
@@ -57,7 +57,7 @@ class StandaloneEndpoint:
         self._sender = sender
         self._outgoing: tuple[deque[_Entry], ...] = (deque(), deque(), deque())
         self._incoming: deque[tuple[bytes, int, float]] = deque()
-        self._available = _PythonReadiness(lambda: bool(self._incoming) or self.state == "closed")
+        self._available = _Waiters(lambda: bool(self._incoming) or self.state == "closed")
         self._pumping = False
         self._recording = False
         self._events: deque[tuple[str, int, int, float]] = deque(maxlen=1000)
@@ -98,7 +98,7 @@ class StandaloneEndpoint:
         return len(data), SENT
 
     def datagram_room(self) -> Waitable:
-        return _PythonReadiness(lambda: True)  # never needed: a full queue evicts
+        return _PythonReadiness(_Waiters(lambda: True))  # never needed: a full queue evicts
 
     def _pump(self) -> None:
         """Hand everything over, the highest priority first."""
@@ -158,7 +158,7 @@ class StandaloneEndpoint:
         return entry
 
     def datagram_available(self) -> Waitable:
-        return self._available
+        return _PythonReadiness(self._available)
 
     # --- the rest ---
 
@@ -225,40 +225,84 @@ class _Entry:
         self.deadline = deadline
 
 
-class _PythonReadiness:
-    """`_core.Readiness` in Python: waiters first in, first out."""
+class _Waiters:
+    """The waiters of one condition, first in, first out."""
 
     def __init__(self, holds: Callable[[], bool]) -> None:
         self._holds = holds
-        self._waiters: dict[int, asyncio.Future[None]] = {}
+        self._futures: dict[int, asyncio.Future[None]] = {}
         self._last_ticket = 0
 
-    def park(self, future: asyncio.Future[None]) -> int:
+    def ticket(self) -> int:
+        """Make one."""
         self._last_ticket += 1
-        self.repark(self._last_ticket, future)
         return self._last_ticket
 
-    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
-        self._waiters[ticket] = future
+    def wait(self, ticket: int, future: asyncio.Future[None]) -> None:
+        """Join, or wait again at the same place."""
+        self._futures[ticket] = future
         self.wake()
 
     def leave(self, ticket: int) -> None:
-        self._waiters.pop(ticket, None)
+        """Give a place up."""
+        self._futures.pop(ticket, None)
         self.wake()
 
     def is_turn_of(self, ticket: int) -> bool:
         """Tell whether nobody waits before this ticket; 0 is somebody who does not wait."""
-        return not self._waiters or next(iter(self._waiters)) == ticket
+        return not self._futures or next(iter(self._futures)) == ticket
 
     def wake(self) -> None:
         """Resolve the first waiter when the condition holds."""
-        if self._waiters and self._holds():
-            _resolve(next(iter(self._waiters.values())))
+        if self._futures and self._holds():
+            _resolve(next(iter(self._futures.values())))
 
     def wake_all(self) -> None:
         """Resolve all waiters."""
-        for future in self._waiters.values():
+        for future in self._futures.values():
             _resolve(future)
+
+
+class _PythonReadiness:
+    """`_core.Readiness` in Python."""
+
+    def __init__(self, waiters: _Waiters) -> None:
+        self._waiters = waiters
+        self._future: asyncio.Future[None] | None = None
+        self._limit: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = 0.0
+        self.ticket = 0
+        self.expired = False
+
+    def limit(self, seconds: float) -> None:
+        self._limit = seconds
+
+    def __await__(self) -> Generator[asyncio.Future[None]]:
+        loop = asyncio.get_running_loop()
+        if not self.ticket:
+            self.ticket, self._since = self._waiters.ticket(), loop.time()
+            if self._limit is not None:
+                self._timer = loop.call_later(self._limit, self._expire)
+        future = self._future = loop.create_future()
+        self._waiters.wait(self.ticket, future)
+        yield from future
+
+    def _expire(self) -> None:
+        self.expired = True
+        self.wake()
+
+    def wake(self) -> None:
+        if self._future is not None:
+            _resolve(self._future)
+
+    def leave(self) -> float:
+        if not self.ticket:
+            return 0.0
+        self._waiters.leave(self.ticket)
+        if self._timer is not None:
+            self._timer.cancel()
+        return asyncio.get_running_loop().time() - self._since
 
 
 def _resolve(future: asyncio.Future[None]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from pywebtransport._bridge import Waitable, parked
+from pywebtransport._bridge import Waitable
 from pywebtransport._core import NO_ROOM, SENT, SENT_YIELD
 from pywebtransport.datagram._standalone import DatagramEndpoint, StandaloneEndpoint
 from pywebtransport.datagram.message import DatagramMessage, DatagramStats, DatagramTransportDiagnostics
@@ -103,7 +103,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._initialized = True
         self._is_closed = False
         self._heartbeat: asyncio.Task[None] | None = None
-        self._parked: set[asyncio.Future[None]] = set()
+        self._parked: set[Waitable] = set()  # the waits that `close` ends; the core does not see it
         self._drops = self._receive_errors = 0
         self._waits = [0.0, 0.0, 0.0, 0.0]  # total and longest wait for room, total and longest wait for a datagram
         self._accepted: deque[float] | None = None
@@ -359,12 +359,7 @@ class WebTransportDatagramTransport(EventEmitter):
             self._drops += 1
             return DatagramError(f"Datagram expired after {ttl} s, before there was room for it")
 
-        clock = asyncio.get_running_loop().time
-        started = clock()
-        try:
-            await parked(_Wakeable(self._endpoint.datagram_room(), self._parked), attempt, ttl, expired)
-        finally:
-            self._waited(0, clock() - started)
+        await self._wait(0, self._endpoint.datagram_room(), attempt, ttl, expired)
 
     # --- receiving ---
 
@@ -494,13 +489,33 @@ class WebTransportDatagramTransport(EventEmitter):
                 f"No datagram within {timeout} s", timeout_duration=timeout, operation="datagram_receive"
             )
 
-        clock = asyncio.get_running_loop().time
-        started = clock()
+        return await self._wait(2, self._endpoint.datagram_available(), attempt, timeout, expired)
+
+    async def _wait(
+        self,
+        index: int,
+        readiness: Waitable,
+        attempt: Callable[[int], T | None],
+        timeout: float | None,
+        expired: Callable[[], BaseException],
+    ) -> T:
+        """Do what `parked` does, so that `close` can end it; count the time."""
+        if timeout is not None:
+            readiness.limit(timeout)
+        self._parked.add(readiness)
         try:
-            readiness = _Wakeable(self._endpoint.datagram_available(), self._parked)
-            return await parked(readiness, attempt, timeout, expired)
+            while True:
+                await readiness
+                value = attempt(readiness.ticket)
+                if value is not None:
+                    return value
+                if readiness.expired:
+                    raise expired()
         finally:
-            self._waited(2, clock() - started)
+            self._parked.discard(readiness)
+            seconds = readiness.leave()
+            self._waits[index] += seconds
+            self._waits[index + 1] = max(self._waits[index + 1], seconds)
 
     # --- its end ---
 
@@ -515,9 +530,8 @@ class WebTransportDatagramTransport(EventEmitter):
         self._core_send = self._core_receive = _closed
         if isinstance(self._endpoint, StandaloneEndpoint):
             self._endpoint.close()
-        for future in self._parked:
-            if not future.done():
-                future.set_result(None)
+        for readiness in self._parked:
+            readiness.wake()
         await self.disable_heartbeat()
 
     def _session_ended(self) -> None:
@@ -631,44 +645,10 @@ class WebTransportDatagramTransport(EventEmitter):
         if self.is_closed:
             _closed()
 
-    def _waited(self, index: int, seconds: float) -> None:
-        self._waits[index] += seconds
-        self._waits[index + 1] = max(self._waits[index + 1], seconds)
-
     def __str__(self) -> str:
         """Return session and state for logs."""
         state = "closed" if self.is_closed else "open"
         return f"WebTransportDatagramTransport(session={self._session_id}, {state})"
-
-
-class _Wakeable:
-    """A readiness whose waiters the transport can wake by itself, for a `close` that the core does not see."""
-
-    __slots__ = ("_future", "_parked", "_readiness")
-
-    def __init__(self, readiness: Waitable, parked_futures: set[asyncio.Future[None]]) -> None:
-        self._readiness = readiness
-        self._parked = parked_futures
-        self._future: asyncio.Future[None] | None = None
-
-    def park(self, future: asyncio.Future[None]) -> int:
-        self._swap(future)
-        return self._readiness.park(future)
-
-    def repark(self, ticket: int, future: asyncio.Future[None]) -> None:
-        self._swap(future)
-        self._readiness.repark(ticket, future)
-
-    def leave(self, ticket: int) -> None:
-        self._swap(None)
-        self._readiness.leave(ticket)
-
-    def _swap(self, future: asyncio.Future[None] | None) -> None:
-        if self._future is not None:
-            self._parked.discard(self._future)
-        if future is not None:
-            self._parked.add(future)
-        self._future = future
 
 
 def _uninitialized(*_args: Any) -> NoReturn:

@@ -55,6 +55,7 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
         self._others: dict[StreamId, weakref.ref[StreamType]] = {}
         self._opening = 0  # own streams that wait for the peer's credit
         self._sweep_at = FIRST_SWEEP
+        self._check_at = 0  # the smaller one of the greatest number so far and of that
 
     @classmethod
     def _view_of(cls, session: WebTransportSession, max_streams: int, cleanup_interval: float) -> Self:
@@ -195,19 +196,26 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
 
     def _track(self, stream: StreamType, own: bool) -> None:
         """Register a new stream, weakly."""
-        (self._own if own else self._others)[stream.stream_id] = weakref.ref(stream)
+        table = self._own if own else self._others
+        table[stream._stream_id] = weakref.ref(stream)
         self._total_created += 1
         count = len(self._own) + len(self._others)
+        if count > self._check_at:
+            self._check_growth(count)
+
+    def _check_growth(self, count: int) -> None:
+        """Note that there are more than ever before, or sweep because the table has doubled."""
         if count > self._sweep_at:
             count = len(self._sweep_now())
-        if count > self._max_concurrent:
-            self._max_concurrent = count
+        self._max_concurrent = max(self._max_concurrent, count)
+        self._check_at = min(self._max_concurrent, self._sweep_at)
 
     def _untrack(self, stream_id: StreamId) -> None:
         """Forget a stream."""
         if self._own.pop(stream_id, None) is not None or self._others.pop(stream_id, None) is not None:
             self._total_closed += 1
-        self._resources.pop(stream_id, None)
+        if self._resources:
+            self._resources.pop(stream_id, None)
 
     def _find(self, stream_id: StreamId) -> StreamType | None:
         reference = self._own.get(stream_id) or self._others.get(stream_id)
@@ -224,6 +232,7 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
                 else:
                     living.append(stream)
         self._sweep_at = max(FIRST_SWEEP, 2 * len(living))
+        self._check_at = min(self._max_concurrent, self._sweep_at)
         return living
 
     def _require_active(self) -> None:

@@ -16,7 +16,7 @@ import builtins
 import weakref
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pywebtransport import _core
 from pywebtransport._bridge import never_expires, parked, weak_callback
@@ -51,6 +51,9 @@ logger = get_logger(__name__)
 
 StreamType: TypeAlias = WebTransportStream | WebTransportReceiveStream
 """What the peer can open."""
+
+Halves: TypeAlias = tuple[_core.SendStream, _core.RecvStream | None]
+"""What this side opens."""
 
 
 class WebTransportSession(EventEmitter):
@@ -148,7 +151,7 @@ class WebTransportSession(EventEmitter):
         self._created_at = get_timestamp()
         self._close_callbacks: list[Callable[[WebTransportSession], None]] = []
         self._datagrams: WebTransportDatagramTransport | None = None
-        self._halves: dict[StreamId, tuple[_core.SendStream | None, _core.RecvStream | None]] = {}
+        self._halves: dict[StreamId, Halves] = {}
         self._orphans: list[_core.SendStream] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         # Set by `connect`: a client that exists only for this session, and the task that closes it.
@@ -533,15 +536,19 @@ class WebTransportSession(EventEmitter):
             StreamError: `max_streams` own streams are open ("stream limit (N) reached"), or the peer allowed none
                 within the limit.
         """
-        send, recv = await self._open(True, timeout)
-        stream = WebTransportStream._of(self, send, recv)
+        opened = self._open_now(True)
+        if opened is None:
+            opened = await self._open_later(True, timeout)
+        stream = WebTransportStream._of(self, *opened)
         self.stream_manager._track(stream, own=True)
         return stream
 
     async def create_unidirectional_stream(self, timeout: float | None = None) -> WebTransportSendStream:
         """Open a stream to send on; everything else is as with `create_bidirectional_stream`."""
-        send, _ = await self._open(False, timeout)
-        stream = WebTransportSendStream._of(self, send, None)
+        opened = self._open_now(False)
+        if opened is None:
+            opened = await self._open_later(False, timeout)
+        stream = WebTransportSendStream._of(self, *opened)
         self.stream_manager._track(stream, own=True)
         return stream
 
@@ -565,46 +572,31 @@ class WebTransportSession(EventEmitter):
                     halves = await parked(core.acceptable(), core.try_accept, None, never_expires)
             except SessionError:
                 return
-            yield self._incoming(halves)
+            yield self._incoming(*halves)
 
-    def _incoming(self, halves: _core.RecvStream | tuple[_core.SendStream, _core.RecvStream]) -> StreamType:
+    def _incoming(self, send: _core.SendStream | None, recv: _core.RecvStream) -> StreamType:
         """Make the object for a stream that the peer opened."""
-        stream: StreamType
-        if isinstance(halves, tuple):
-            stream = WebTransportStream._of(self, *halves)
-        else:
-            stream = WebTransportReceiveStream._of(self, None, halves)
+        kind = WebTransportReceiveStream if send is None else WebTransportStream
+        stream = kind._of(self, send, recv)
         self.stream_manager._track(stream, own=False)
         handler = self._existing_handler()
         if handler is not None and handler._wants(EventType.STREAM_OPENED):
             handler._stream_opened(stream)
         return stream
 
-    @overload
-    async def _open(
-        self, bidirectional: Literal[True], timeout: float | None
-    ) -> tuple[_core.SendStream, _core.RecvStream]: ...
-    @overload
-    async def _open(self, bidirectional: Literal[False], timeout: float | None) -> tuple[_core.SendStream, None]: ...
-
-    async def _open(
-        self, bidirectional: bool, timeout: float | None
-    ) -> tuple[_core.SendStream, _core.RecvStream | None]:
-        """Open a stream in the core; wait when the peer does not allow one now."""
+    def _open_now(self, bidirectional: bool) -> Halves | None:
+        """Open a stream in the core; None when the peer does not allow one now."""
         core = self._core
-        if core is None or not self._initialized or core.state not in ("connected", "draining"):
+        if core is None or not self._initialized or not core.is_connected:
             raise self._not_ready()
         if not self.stream_manager._has_room():
             self._failed_openings += 1
             raise self.stream_manager._limit_error()
-        opened = core.try_open(bidirectional)
-        if opened is None:
-            opened = await self._open_later(core, bidirectional, timeout)
-        return opened if isinstance(opened, tuple) else (opened, None)
+        return core.try_open(bidirectional)
 
-    async def _open_later(
-        self, core: _core.Session, bidirectional: bool, timeout: float | None
-    ) -> _core.SendStream | tuple[_core.SendStream, _core.RecvStream]:
+    async def _open_later(self, bidirectional: bool, timeout: float | None) -> Halves:
+        """Wait until the peer allows another stream, and open it."""
+        core = self._started()
         limit = self._creation_timeout if timeout is None else timeout
         kind = "bidirectional" if bidirectional else "unidirectional"
 
@@ -624,18 +616,21 @@ class WebTransportSession(EventEmitter):
 
     async def _open_id(self, is_unidirectional: bool) -> StreamId:
         """Open a stream and keep its halves for the object that will claim them: StreamManager's stream factory."""
-        send, recv = await (self._open(False, None) if is_unidirectional else self._open(True, None))
-        self._halves[send.id] = (send, recv)
-        return send.id
+        opened = self._open_now(not is_unidirectional)
+        if opened is None:
+            opened = await self._open_later(not is_unidirectional, None)
+        self._halves[opened[0].id] = opened
+        return opened[0].id
 
-    def _claim(self, stream_id: StreamId) -> tuple[_core.SendStream | None, _core.RecvStream | None] | None:
+    def _claim(self, stream_id: StreamId) -> Halves | None:
         """Give out the halves of a stream that `_open_id` has opened."""
         return self._halves.pop(stream_id, None)
 
     def _stream_done(self, stream_id: StreamId) -> None:
         """Forget a stream that is closed in every direction."""
         self.stream_manager._untrack(stream_id)
-        handler = self._existing_handler()
+        connection = self._connection()
+        handler = getattr(connection, "_handler", None)
         if handler is not None and handler._wants(EventType.STREAM_CLOSED):
             handler._emit_soon(EventType.STREAM_CLOSED, {"stream_id": stream_id})
 

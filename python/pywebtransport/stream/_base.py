@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import time
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from pywebtransport import _core
@@ -24,7 +25,7 @@ from pywebtransport.events import EventEmitter
 from pywebtransport.exceptions import StreamError, TimeoutError
 from pywebtransport.stream.stats import StreamDiagnostics, StreamStats
 from pywebtransport.types import EventType, StreamDirection, StreamId, StreamState
-from pywebtransport.utils import get_logger, get_timestamp
+from pywebtransport.utils import get_logger
 
 if TYPE_CHECKING:
     from pywebtransport.session.session import WebTransportSession
@@ -55,7 +56,6 @@ class _StreamBase(EventEmitter):
         "_send",
         "_session",
         "_stream_id",
-        "_waits",
         "_watcher",
         "_write_lock",
         "_writers",
@@ -69,6 +69,12 @@ class _StreamBase(EventEmitter):
     _recv: _core.RecvStream | None
     _core_read: Callable[[int], bytes | None]
     _core_write: Callable[..., int]
+    # Bytes that a read took from the core without returning them; every read looks here first.
+    _pending: bytes | bytearray
+    _closed_at: float | None
+    _failures: dict[str, int] | None
+    _watcher: asyncio.Task[None] | None
+    _write_lock: asyncio.Lock | None
 
     def __init__(self, stream_id: StreamId, session: WebTransportSession) -> None:
         """Make a stream object for a stream that the session has opened under this id; then `initialize` it.
@@ -83,6 +89,7 @@ class _StreamBase(EventEmitter):
     def _of(cls, session: WebTransportSession, send: _core.SendStream | None, recv: _core.RecvStream | None) -> Self:
         """Make a stream object over core halves, ready for use."""
         self = cls.__new__(cls)
+        self._emitter = None
         self._bind(session, send, recv)
         return self
 
@@ -90,21 +97,19 @@ class _StreamBase(EventEmitter):
         self._session = session
         self._piece = session._max_stream_buffer_size
         self._send, self._recv = send, recv
-        self._core_write = _uninitialized
-        self._core_read = _uninitialized
         if recv is not None:
             self._core_read, self._stream_id = recv.try_read, recv.id
+        else:
+            self._core_read = _uninitialized
         if send is not None:
             self._core_write, self._stream_id = send.write, send.id
-        self._created_at = get_timestamp()
-        self._closed_at: float | None = None
-        # Bytes that a read took from the core without returning them; every read looks here first.
-        self._pending = bytearray()
+        else:
+            self._core_write = _uninitialized
+        self._created_at = time()
+        self._pending = b""
         self._reads = self._writes = self._writers = 0
-        self._write_lock: asyncio.Lock | None = None
-        self._waits: _Waits | None = None
-        self._failures: dict[str, int] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        # In one statement: a stream may live for a single message.
+        self._closed_at = self._write_lock = self._failures = self._watcher = None
 
     async def initialize(self) -> None:
         """Take the core halves from the session. Done by the session for the streams it gives out; idempotent.
@@ -125,7 +130,7 @@ class _StreamBase(EventEmitter):
         """Let the session decide about a sending half that was not finished; see the module's docstring."""
         send = getattr(self, "_send", None)
         try:
-            if send is not None and send.state == "open":
+            if send is not None and send.is_open:
                 self._session._abandon(send)
         except RuntimeError:
             pass  # the core is shut down, or belongs to the parent of this process: nobody to tell
@@ -172,11 +177,10 @@ class _StreamBase(EventEmitter):
     @property
     def is_closed(self) -> bool:
         """Whether nothing more can be sent or received on it: every direction it has is done."""
-        if self._send is not None and self._send.state == "open":
-            return False
-        if self._recv is not None and self._recv.state == "open":
-            return False
-        return self._send is not None or self._recv is not None
+        send, recv = self._send, self._recv
+        if send is not None:
+            return not send.is_open and (recv is None or not recv.is_open)
+        return recv is not None and not recv.is_open
 
     @property
     def diagnostics(self) -> StreamDiagnostics:
@@ -184,19 +188,18 @@ class _StreamBase(EventEmitter):
         stats = StreamStats(stream_id=self._stream_id, created_at=self._created_at)
         stats.writes_count, stats.reads_count = self._writes, self._reads
         if self.is_closed:
-            self._closed_at = stats.closed_at = self._closed_at or get_timestamp()
-        if (waits := self._waits) is not None:
-            stats.total_read_time, stats.max_read_time = waits.total_read, waits.max_read
-            stats.total_write_time, stats.max_write_time = waits.total_write, waits.max_write
+            self._closed_at = stats.closed_at = self._closed_at or time()
         for name, count in (self._failures or {}).items():
             setattr(stats, name, count)
         pending = len(self._pending)
         buffered = pending
         if self._recv is not None:
             stats.bytes_received = self._recv.bytes_received - pending
+            stats.total_read_time, stats.max_read_time = self._recv.wait_times
             buffered += self._recv.buffered
         if self._send is not None:
             stats.bytes_sent = self._send.bytes_sent
+            stats.total_write_time, stats.max_write_time = self._send.wait_times
         return StreamDiagnostics(
             stats=stats,
             read_buffer_size=buffered,
@@ -225,7 +228,7 @@ class _StreamBase(EventEmitter):
         if self._send is not None:
             self._send.reset(code)
         if self._recv is not None:
-            self._pending.clear()
+            self._pending = b""
             self._recv.stop(code)
         self._side_done()
 
@@ -255,34 +258,30 @@ class _StreamBase(EventEmitter):
 
     def _side_done(self) -> None:
         """Note that a direction may have ended: a closed stream stops counting against the limit at once."""
-        if self.is_closed:
-            self._closed_at = self._closed_at or get_timestamp()
+        send, recv = self._send, self._recv
+        if (send is None or not send.is_open) and (recv is None or not recv.is_open):
+            if self._closed_at is None:
+                self._closed_at = time()
             self._session._stream_done(self._stream_id)
 
     # --- for the two halves ---
 
     async def _wait(self, kind: str, readiness: _core.Readiness, attempt: Callable[[int], Any]) -> Any:
-        """Park for a "read" or a "write" within the configured timeout, and account for it."""
+        """Park for a "read" or a "write" within the configured timeout."""
         timeout = self._session._read_timeout if kind == "read" else self._session._write_timeout
-
-        def expired() -> TimeoutError:
-            return TimeoutError(
-                f"Stream {kind} timed out after {timeout} s (stream_id={self._stream_id})",
-                timeout_duration=timeout,
-                operation=f"stream_{kind}",
-            )
-
-        clock = asyncio.get_running_loop().time
-        started = clock()
         try:
-            return await parked(readiness, attempt, timeout, expired)
+            return await parked(readiness, attempt, timeout, lambda: self._late(kind, timeout))
         except (StreamError, TimeoutError):
             self._count(f"{kind}_errors")
             raise
-        finally:
-            if self._waits is None:
-                self._waits = _Waits()
-            self._waits.add(kind, clock() - started)
+
+    def _late(self, kind: str, timeout: float | None) -> TimeoutError:
+        """Return the error for a "read" or a "write" that took too long."""
+        return TimeoutError(
+            f"Stream {kind} timed out after {timeout} s (stream_id={self._stream_id})",
+            timeout_duration=timeout,
+            operation=f"stream_{kind}",
+        )
 
     def _count(self, name: str) -> None:
         """Count a failure under its name in StreamStats."""
@@ -338,23 +337,6 @@ def _uninitialized(*_args: Any) -> NoReturn:
     A function and not a method: a stream that refers to itself would live until the garbage collector comes.
     """
     raise StreamError("Stream is not initialized")
-
-
-class _Waits:
-    """Seconds spent waiting."""
-
-    __slots__ = ("max_read", "max_write", "total_read", "total_write")
-
-    def __init__(self) -> None:
-        self.total_read = self.total_write = self.max_read = self.max_write = 0.0
-
-    def add(self, kind: str, seconds: float) -> None:
-        if kind == "read":
-            self.total_read += seconds
-            self.max_read = max(self.max_read, seconds)
-        else:
-            self.total_write += seconds
-            self.max_write = max(self.max_write, seconds)
 
 
 MAX_APPLICATION_CODE = 0xFFFF_FFFF

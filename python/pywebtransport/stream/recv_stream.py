@@ -74,12 +74,14 @@ class WebTransportReceiveStream(_StreamBase):
             return self._take(size)
         try:
             data = self._core_read(size)
+            if data is None and size:
+                data = await self._read_later(size)
         except StreamError as error:
             return self._failed(error)
         if data:
             self._reads += 1
             return data
-        return await self._read_rest(size, data)
+        return self._read_end(size)
 
     async def readinto(self, buffer: bytearray | memoryview) -> int:
         """Read into a buffer, as many bytes as are there and fit: `read` without a new object.
@@ -137,7 +139,7 @@ class WebTransportReceiveStream(_StreamBase):
                 return data
             if not data:
                 raise asyncio.IncompleteReadError(b"", n)
-            self._pending += data
+            self._keep(data)
         while len(self._pending) < n:
             if not await self._fill(n - len(self._pending)):
                 partial = self._take(-1)
@@ -201,19 +203,29 @@ class WebTransportReceiveStream(_StreamBase):
             TimeoutError: nothing came within `config.read_timeout`.
         """
         parts = [self._take(-1)] if self._pending else []
-        total = sum(map(len, parts))
+        total = len(parts[0]) if parts else 0
         try:
             while max_size is None or total <= max_size:
-                data = await self.read(-1 if max_size is None else max_size - total + 1)
+                size = -1 if max_size is None else max_size - total + 1
+                data = self._core_read(size)
+                if data is None:
+                    data = await self._read_later(size)
                 if not data:
+                    self._read_end(size)
                     return parts[0] if len(parts) == 1 else b"".join(parts)
+                self._reads += 1
                 parts.append(data)
                 total += len(data)
-            self._count("read_errors")
-            raise StreamError(f"Stream data exceeds the limit of {max_size} bytes", stream_id=self._stream_id)
+        except StreamError as error:
+            self._keep_first(parts)
+            self._failed(error)
+            return self._take(-1)  # this side has given the stream up: that is all there is
         except BaseException:
-            self._pending[:0] = b"".join(parts)
+            self._keep_first(parts)
             raise
+        self._keep_first(parts)
+        self._count("read_errors")
+        raise StreamError(f"Stream data exceeds the limit of {max_size} bytes", stream_id=self._stream_id)
 
     async def read_iter(self, chunk_size: int = 8192) -> AsyncIterator[bytes]:
         """Yield what `read(chunk_size)` returns, until the end of the stream."""
@@ -231,51 +243,73 @@ class WebTransportReceiveStream(_StreamBase):
             raise StopAsyncIteration
         return data
 
-    async def _read_rest(self, size: int, data: bytes | None) -> bytes:
-        """Go on where `read` got nothing: wait for data (None), or note the end (b"")."""
-        if size == 0:
-            return b""
-        if data is None:
-            recv = self._recv
-            assert recv is not None, "_core_read refuses without a receiving half"
-            try:
-                data = await self._wait("read", recv.readable(), lambda _ticket: self._core_read(size))
-            except StreamError as error:
-                return self._failed(error, counted=True)
-        self._reads += 1
-        if not data:
+    async def _read_later(self, size: int) -> bytes:
+        """Wait for data, or for the end. `parked` in line: most requests come by here."""
+        recv = self._recv
+        assert recv is not None, "_core_read refuses without a receiving half"
+        readiness = recv.readable(self._session._read_timeout)
+        try:
+            while True:
+                await readiness
+                data = self._core_read(size)
+                if data is not None:
+                    return data
+                if readiness.expired:
+                    self._count("read_errors")
+                    raise self._late("read", self._session._read_timeout)
+        finally:
+            readiness.leave()
+
+    def _read_end(self, size: int) -> bytes:
+        """Note the end of the stream, unless nothing was asked for."""
+        if size:
+            self._reads += 1
             self._side_done()
-        return data or b""
+        return b""
 
     async def _fill(self, size: int) -> bool:
         """Read more into `_pending`; False at the end of the stream."""
         try:
             data = self._core_read(size)
+            if data is None:
+                data = await self._read_later(size)
         except StreamError as error:
-            data = self._failed(error)
+            self._failed(error)
+            return False
         if not data:
-            data = await self._read_rest(size, data)
+            self._read_end(size)
+            return False
+        self._reads += 1
+        self._keep(data)
+        return True
+
+    def _keep(self, data: bytes) -> None:
+        """Put bytes behind `_pending`."""
+        if not isinstance(self._pending, bytearray):
+            self._pending = bytearray()
         self._pending += data
-        return bool(data)
+
+    def _keep_first(self, parts: list[bytes]) -> None:
+        """Put bytes before `_pending`."""
+        self._pending = bytearray().join([*parts, self._pending])
 
     def _take(self, size: int) -> bytes:
         """Take up to `size` bytes (-1: all) from the front of `_pending`."""
         pending = self._pending
         if size < 0 or size >= len(pending):
-            data = bytes(pending)
-            pending.clear()
-            return data
+            self._pending = b""
+            return bytes(pending)
+        assert isinstance(pending, bytearray), "what is not empty was made by `_keep`"
         data = bytes(memoryview(pending)[:size])
         del pending[:size]
         return data
 
-    def _failed(self, error: StreamError, counted: bool = False) -> bytes:
+    def _failed(self, error: StreamError) -> bytes:
         """Return b"" for a read after an own `abort`, raise the error for everything else."""
         recv = self._recv
         if recv is not None and recv.state == "stopped":
             return b""
-        if not counted:
-            self._count("read_errors")
+        self._count("read_errors")
         raise error
 
 

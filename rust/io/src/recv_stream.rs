@@ -13,7 +13,7 @@ use wt_proto::error_code::{Code, to_http};
 use wt_quic::ReadError;
 
 use crate::{
-    bridge::ring::{WaitPoint, WaitQueue, wait_point},
+    bridge::ring::{WaitPoint, WaitQueue, WaitTimes, timed_wait_point, wait_point},
     config::CLOSE_ANSWER_TIMEOUT,
     driver::{Either, poll_once, select},
     error::StreamEnd,
@@ -74,6 +74,7 @@ pub struct RecvStream {
     bell: Notify,
     /// Waiters for data and for the end.
     progress: WaitQueue,
+    waits: WaitTimes,
 }
 
 #[derive(Debug, Default)]
@@ -113,7 +114,13 @@ impl RecvStream {
             ahead: Mutex::new(ahead),
             bell: Notify::new(),
             progress: WaitQueue::default(),
+            waits: WaitTimes::default(),
         })
+    }
+
+    /// How long readers have waited.
+    pub fn waits(&self) -> &WaitTimes {
+        &self.waits
     }
 
     /// The QUIC stream id.
@@ -227,13 +234,14 @@ impl RecvStream {
 
     /// Ready when there is something to read, or the end.
     pub fn readable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
-        wait_point(
+        timed_wait_point(
             self.clone(),
             |this| &this.progress,
             |this| {
                 let ahead = this.ahead.lock();
                 ahead.buffered > 0 || ahead.end.is_some()
             },
+            |this| Some(&this.waits),
         )
     }
 

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc,
-        atomic::{AtomicI32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicI32, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -20,7 +20,7 @@ use wt_proto::error_code::{Code, to_http};
 use wt_quic::{Stopped, WriteError};
 
 use crate::{
-    bridge::ring::{WaitPoint, WaitQueue, wait_point},
+    bridge::ring::{WaitPoint, WaitQueue, WaitTimes, timed_wait_point, wait_point},
     driver::{Either, select},
     error::StreamEnd,
     session::{Half, Session},
@@ -93,9 +93,12 @@ pub struct SendStream {
     queue: Mutex<Queue>,
     /// For the pump, which tells QUIC.
     priority: AtomicI32,
+    /// All that the peer sends on this stream has arrived.
+    peer_finished: AtomicBool,
     bell: Notify,
     /// Waiters for room, for an empty queue and for the end: all are woken by any progress.
     progress: WaitQueue,
+    waits: WaitTimes,
 }
 
 #[derive(Debug)]
@@ -132,9 +135,16 @@ impl SendStream {
                 end: None,
             }),
             priority: AtomicI32::new(0),
+            peer_finished: AtomicBool::new(false),
             bell: Notify::new(),
             progress: WaitQueue::default(),
+            waits: WaitTimes::default(),
         })
+    }
+
+    /// How long writers have waited.
+    pub fn waits(&self) -> &WaitTimes {
+        &self.waits
     }
 
     /// The QUIC stream id.
@@ -160,6 +170,15 @@ impl SendStream {
         let priority = priority.clamp(LOWEST_PRIORITY, HIGHEST_PRIORITY);
         self.priority.store(priority, Relaxed);
         self.bell.notify_one();
+    }
+
+    /// Whether everything up to the peer's FIN has arrived on the other half: what is written now is the answer to it.
+    pub fn peer_has_finished(&self) -> bool {
+        self.peer_finished.load(Relaxed)
+    }
+
+    pub(crate) fn peer_finished(&self) {
+        self.peer_finished.store(true, Relaxed);
     }
 
     /// Why it cannot be written to; None while it can, and after a clean finish.
@@ -256,7 +275,7 @@ impl SendStream {
 
     /// Ready when `write` would take data or fail.
     pub fn writable(self: &Arc<Self>) -> Box<dyn WaitPoint> {
-        wait_point(
+        timed_wait_point(
             self.clone(),
             |this| &this.progress,
             |this| {
@@ -264,18 +283,20 @@ impl SendStream {
                 // Half the mark: a writer that is woken can write more than one small piece before it waits again.
                 queue.state != SendState::Open || queue.buffered <= this.session.limits().max_stream_buffer_size / 2
             },
+            |this| Some(&this.waits),
         )
     }
 
     /// Ready when QUIC has taken everything, or the stream ended.
     pub fn flushed(self: &Arc<Self>) -> Box<dyn WaitPoint> {
-        wait_point(
+        timed_wait_point(
             self.clone(),
             |this| &this.progress,
             |this| {
                 let queue = this.queue.lock();
                 queue.buffered == 0 || queue.state >= SendState::Sent
             },
+            |this| Some(&this.waits),
         )
     }
 

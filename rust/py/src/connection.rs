@@ -15,7 +15,8 @@ use wt_io::{
 
 use crate::{
     errors::{self, Class},
-    port::{Bridge, Readiness, Subscription},
+    port::{Bridge, Subscription},
+    readiness::Readiness,
     runtime::awaitable,
     session::Session,
 };

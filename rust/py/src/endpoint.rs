@@ -12,13 +12,8 @@ use wt_io::{
 };
 
 use crate::{
-    connection::Connection,
-    convert, errors,
-    errors::Class,
-    http::Exchange,
-    port::{Bridge, Readiness},
-    runtime::awaitable,
-    session::Session,
+    connection::Connection, convert, errors, errors::Class, http::Exchange, port::Bridge, readiness::Readiness,
+    runtime::awaitable, session::Session,
 };
 
 /// A client configuration, parsed once.

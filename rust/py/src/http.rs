@@ -10,7 +10,8 @@ use crate::{
     connection::Connection,
     convert,
     errors::{self, Class},
-    port::{Bridge, Readiness},
+    port::Bridge,
+    readiness::Readiness,
 };
 
 /// A request of plain HTTP and its response.

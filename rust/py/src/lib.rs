@@ -11,6 +11,7 @@ mod errors;
 mod exit;
 mod http;
 mod port;
+mod readiness;
 mod recv_stream;
 mod runtime;
 mod send_stream;
@@ -26,7 +27,8 @@ mod _core {
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
         exit::shutdown,
         http::Exchange,
-        port::{Bridge, Readiness, Subscription, forget_after_fork},
+        port::{Bridge, Subscription, forget_after_fork},
+        readiness::Readiness,
         recv_stream::RecvStream,
         send_stream::SendStream,
         session::{Session, StreamOpening},

@@ -9,7 +9,8 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    thread::{self, ThreadId},
+    time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
@@ -23,7 +24,6 @@ use slab::Slab;
 use wt_io::{
     bridge::{
         port::{Port, Token},
-        ring::WaitPoint,
         wake::{Wake, os_wake},
     },
     client::client_endpoint,
@@ -32,7 +32,7 @@ use wt_io::{
     endpoint::{self, ClientEndpoint},
 };
 
-use crate::{errors, exit::Turn, runtime::Completions};
+use crate::{errors, exit::Turn, readiness::Deadlines, runtime::Completions};
 
 /// Counts the forks that lead to this process; objects carry the number of their birth.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -41,10 +41,13 @@ static GENERATION: AtomicU32 = AtomicU32::new(0);
 #[pyclass(frozen, weakref, module = "pywebtransport._core")]
 pub(crate) struct Bridge {
     generation: u32,
+    /// The one that runs the loop.
+    thread: ThreadId,
     event_loop: Py<PyWeakrefReference>,
     port: Arc<Port>,
     descriptor: i64,
     waiters: Mutex<Waiters>,
+    deadlines: Mutex<Deadlines>,
     completions: Arc<Completions>,
     /// Made by the first client or server that asks for it.
     loop_driver: OnceLock<Option<Arc<LoopDriver>>>,
@@ -53,10 +56,21 @@ pub(crate) struct Bridge {
     shortest_idle_timeout: Mutex<Duration>,
     /// The first operation of a loop turn was driven inline already.
     turn_driven: AtomicBool,
+    /// The loop will call `on_turn_end`.
+    turn_end_due: AtomicBool,
     /// Descriptors that the loop watches for the loop driver, and whether for writing too.
     watched: Mutex<HashMap<i64, bool>>,
     /// The clients' sockets, with their drivers and presets.
     endpoints: Mutex<Vec<(DriverKind, Preset, ClientEndpoint)>>,
+}
+
+/// When what an operation of the loop driver gave to send leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Departure {
+    /// At once, if it is the first of this turn of the loop.
+    Now,
+    /// At the end of the turn, or with the next operation: more is likely to follow that fits into the same packet.
+    TurnEnd,
 }
 
 #[derive(Default)]
@@ -109,15 +123,18 @@ impl Bridge {
         let completions = Arc::new(Completions::new(port.clone()));
         let bridge = Self {
             generation: GENERATION.load(Ordering::Relaxed),
+            thread: thread::current().id(),
             event_loop: PyWeakrefReference::new(event_loop)?.unbind(),
             port,
             descriptor,
             waiters: Mutex::default(),
+            deadlines: Mutex::default(),
             completions,
             loop_driver: OnceLock::new(),
             on_gap,
             shortest_idle_timeout: Mutex::new(Duration::MAX),
             turn_driven: AtomicBool::new(false),
+            turn_end_due: AtomicBool::new(false),
             watched: Mutex::default(),
             endpoints: Mutex::default(),
         };
@@ -160,6 +177,31 @@ impl Bridge {
         Ok(())
     }
 
+    /// The turn of the loop in which operations were left to later is over.
+    fn on_turn_end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        this.turn_end_due.store(false, Ordering::Relaxed);
+        match this.running_loop_driver() {
+            Some(driver) if driver.has_work() && !this.is_stale() => Self::turn(slf),
+            _ => Ok(()),
+        }
+    }
+
+    /// The time of a wait may be up.
+    fn on_deadline(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if this.is_stale() {
+            return Ok(());
+        }
+        let fired = this.deadlines.lock().set_timer(None);
+        drop(fired);
+        let due = this.deadlines.lock().take_due(Instant::now());
+        for token in due {
+            this.resolve(slf.py(), token)?;
+        }
+        Self::watch_deadlines(slf)
+    }
+
     fn close(slf: &Bound<'_, Self>) -> PyResult<()> {
         let this = slf.get();
         if this.is_stale() {
@@ -172,6 +214,9 @@ impl Bridge {
             driver.drive();
             driver.close();
         }
+        // Its timer refers to the bridge.
+        let timer = this.deadlines.lock().set_timer(None);
+        drop(timer);
         // The generation goes on: tokens that are still held somewhere must not fit those that come later.
         let waiters = std::mem::take(&mut this.waiters.lock().slots);
         drop(waiters);
@@ -269,15 +314,74 @@ impl Bridge {
         Ok(endpoint)
     }
 
-    fn forget(&self, token: Token) {
+    pub(crate) fn deadlines(&self) -> &Mutex<Deadlines> {
+        &self.deadlines
+    }
+
+    /// Keep a future for the rings of the token that is returned.
+    pub(crate) fn wait(&self, future: Py<PyAny>) -> Token {
+        self.waiters.lock().insert(Waiter::Future(Some(future)))
+    }
+
+    /// Keep another one for the same token.
+    pub(crate) fn wait_again(&self, token: Token, future: Py<PyAny>) {
+        let mut waiters = self.waiters.lock();
+        let next = Waiter::Future(Some(future));
+        let before = waiters.get(token).map(|waiter| std::mem::replace(waiter, next));
+        drop(waiters);
+        // Here, because dropping it may run Python code.
+        drop(before);
+    }
+
+    pub(crate) fn forget(&self, token: Token) {
         let forgotten = self.waiters.lock().remove(token);
         drop(forgotten);
+    }
+
+    /// Wake the future behind `token` at `deadline`, unless the wait has ended before.
+    pub(crate) fn expire_at(slf: &Bound<'_, Self>, deadline: Instant, token: Token) -> PyResult<()> {
+        slf.get().deadlines.lock().add(deadline, token);
+        Self::watch_deadlines(slf)
+    }
+
+    fn watch_deadlines(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let (this, py) = (slf.get(), slf.py());
+        let Some((at, delay)) = this.deadlines.lock().unwatched() else {
+            return Ok(());
+        };
+        let arguments = (delay.as_secs_f64(), slf.getattr(intern!(py, "on_deadline"))?);
+        let timer = this
+            .event_loop(py)?
+            .call_method1(intern!(py, "call_later"), arguments)?;
+        let before = this.deadlines.lock().set_timer(Some((at, timer.unbind())));
+        before.map_or(Ok(()), |before| {
+            before.call_method0(py, intern!(py, "cancel")).map(drop)
+        })
+    }
+
+    /// Wake the future behind `token`, if it waits.
+    pub(crate) fn resolve(&self, py: Python<'_>, token: Token) -> PyResult<()> {
+        let future = match self.waiters.lock().get(token) {
+            Some(Waiter::Future(future)) => future.take(),
+            _ => None,
+        };
+        future.map_or(Ok(()), |future| resolve(future.bind(py)))
     }
 
     /// Run an operation that may wake I/O tasks. The first one of a loop turn is driven at once, so that it leaves without
     /// waiting for the loop; later ones wait for the end of the turn and leave together.
     #[inline]
     pub(crate) fn operate<T>(slf: &Bound<'_, Self>, driver: DriverKind, operation: impl FnOnce() -> T) -> PyResult<T> {
+        Self::operate_at(slf, driver, Departure::Now, operation)
+    }
+
+    /// [`Bridge::operate`] for an operation that may have to wait for the end of the turn.
+    pub(crate) fn operate_at<T>(
+        slf: &Bound<'_, Self>,
+        driver: DriverKind,
+        departure: Departure,
+        operation: impl FnOnce() -> T,
+    ) -> PyResult<T> {
         let this = slf.get();
         // With the thread driver the tasks are elsewhere; with a wake under way the loop comes by anyway.
         if driver == DriverKind::Thread || !this.port.try_hold() {
@@ -294,16 +398,36 @@ impl Bridge {
             this.complete(slf.py(), &tokens)?;
             return Ok(result);
         };
-        let inline = !this.turn_driven.swap(true, Ordering::Relaxed);
-        if inline {
+        if departure == Departure::Now && !this.turn_driven.swap(true, Ordering::Relaxed) {
             driver.drive();
         }
         this.port.take(&mut tokens);
         if driver.has_work() {
-            this.port.signal();
+            Self::drive_at_turn_end(slf)?;
         }
         Self::finish_turn(slf, driver, tokens)?;
         Ok(result)
+    }
+
+    /// Have the rest driven when the callbacks that are ready now have run. On the loop's own thread a callback is enough,
+    /// which spares the descriptor's write, poll and read.
+    fn drive_at_turn_end(slf: &Bound<'_, Self>) -> PyResult<()> {
+        let this = slf.get();
+        if thread::current().id() != this.thread {
+            this.port.signal();
+        } else if !this.turn_end_due.swap(true, Ordering::Relaxed) {
+            let callback = slf.getattr(intern!(slf.py(), "on_turn_end"))?;
+            let call_soon = intern!(slf.py(), "call_soon");
+            if let Err(error) = this
+                .event_loop(slf.py())
+                .and_then(|event_loop| event_loop.call_method1(call_soon, (callback,)))
+            {
+                // A loop that is closed: nothing is driven any more.
+                this.turn_end_due.store(false, Ordering::Relaxed);
+                drop(error);
+            }
+        }
+        Ok(())
     }
 
     /// Run the loop driver's tasks, then resolve what became ready.
@@ -370,10 +494,7 @@ impl Bridge {
                 None => (None, None),
             };
             if let Some(future) = future {
-                let future = future.bind(py);
-                if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
-                    future.call_method1(intern!(py, "set_result"), (py.None(),))?;
-                }
+                resolve(future.bind(py))?;
             }
             if let Some(callback) = callback {
                 self.event_loop(py)?
@@ -448,55 +569,13 @@ impl Drop for Bridge {
     }
 }
 
-/// One condition on which futures can be parked.
-#[pyclass(frozen, module = "pywebtransport._core")]
-pub(crate) struct Readiness {
-    bridge: Py<Bridge>,
-    point: Box<dyn WaitPoint>,
-}
-
-impl Readiness {
-    pub(crate) fn new(py: Python<'_>, bridge: &Py<Bridge>, point: Box<dyn WaitPoint>) -> Self {
-        Self {
-            bridge: bridge.clone_ref(py),
-            point,
-        }
+fn resolve(future: &Bound<'_, PyAny>) -> PyResult<()> {
+    let py = future.py();
+    // One that was cancelled is done.
+    if !future.call_method0(intern!(py, "done"))?.is_truthy()? {
+        future.call_method1(intern!(py, "set_result"), (py.None(),))?;
     }
-}
-
-#[pymethods]
-impl Readiness {
-    fn park(&self, future: Bound<'_, PyAny>) -> PyResult<u64> {
-        let bridge = self.bridge.get();
-        bridge.check()?;
-        bridge.port.stats.parks.add(1);
-        let token = bridge.waiters.lock().insert(Waiter::Future(Some(future.unbind())));
-        self.point.queue().park(&bridge.port, token, || self.point.is_ready());
-        Ok(token.0)
-    }
-
-    fn repark(&self, ticket: u64, future: Bound<'_, PyAny>) -> PyResult<()> {
-        let bridge = self.bridge.get();
-        bridge.check()?;
-        let next = Waiter::Future(Some(future.unbind()));
-        let mut waiters = bridge.waiters.lock();
-        let before = waiters.get(Token(ticket)).map(|waiter| std::mem::replace(waiter, next));
-        drop(waiters);
-        // Here, because dropping it may run Python code.
-        drop(before);
-        self.point
-            .queue()
-            .repark(&bridge.port, Token(ticket), || self.point.is_ready());
-        Ok(())
-    }
-
-    fn leave(&self, ticket: u64) {
-        let bridge = self.bridge.get();
-        if bridge.may_drop() {
-            self.point.queue().leave(&bridge.port, Token(ticket));
-            bridge.forget(Token(ticket));
-        }
-    }
+    Ok(())
 }
 
 /// A callable that is called at every ring of its token, for as long as this object lives.

@@ -10,10 +10,7 @@ use pyo3::{
 };
 use wt_io::recv_stream::{Chunks, RecvState};
 
-use crate::{
-    errors,
-    port::{Bridge, Readiness},
-};
+use crate::{errors, port::Bridge, readiness::Readiness};
 
 /// The receiving half of a stream. Dropped before its end it is stopped with code 0.
 #[pyclass(frozen, module = "pywebtransport._core")]
@@ -52,6 +49,18 @@ impl RecvStream {
     fn bytes_received(&self) -> PyResult<u64> {
         self.bridge.get().check()?;
         Ok(self.io.bytes_received())
+    }
+
+    #[getter]
+    fn is_open(&self) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(self.io.state() == RecvState::Open)
+    }
+
+    #[getter]
+    fn wait_times(&self) -> (f64, f64) {
+        let (total, longest) = self.io.waits().get();
+        (total.as_secs_f64(), longest.as_secs_f64())
     }
 
     #[getter]
@@ -106,9 +115,10 @@ impl RecvStream {
         Ok(())
     }
 
-    fn readable(&self, py: Python<'_>) -> PyResult<Readiness> {
+    #[pyo3(signature = (limit = None))]
+    fn readable(&self, py: Python<'_>, limit: Option<f64>) -> PyResult<Readiness> {
         self.bridge.get().check()?;
-        Ok(Readiness::new(py, &self.bridge, self.io.readable()))
+        Ok(Readiness::within(py, &self.bridge, self.io.readable(), limit))
     }
 
     fn ended(&self, py: Python<'_>) -> PyResult<Readiness> {

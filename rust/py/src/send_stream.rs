@@ -7,7 +7,8 @@ use wt_io::send_stream::SendState;
 
 use crate::{
     convert, errors,
-    port::{Bridge, Readiness},
+    port::{Bridge, Departure},
+    readiness::Readiness,
 };
 
 /// The sending half of a stream. Dropped before it is finished it is reset with code 0.
@@ -57,6 +58,18 @@ impl SendStream {
     }
 
     #[getter]
+    fn is_open(&self) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(self.io.state() == SendState::Open)
+    }
+
+    #[getter]
+    fn wait_times(&self) -> (f64, f64) {
+        let (total, longest) = self.io.waits().get();
+        (total.as_secs_f64(), longest.as_secs_f64())
+    }
+
+    #[getter]
     fn buffered(&self) -> PyResult<usize> {
         self.bridge.get().check()?;
         Ok(self.io.buffered())
@@ -80,8 +93,14 @@ impl SendStream {
         let py = data.py();
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
+        // The answer to a message that is complete usually ends right after this write.
+        let departure = if !finish && self.io.peer_has_finished() {
+            Departure::TurnEnd
+        } else {
+            Departure::Now
+        };
         let written = convert::with_bytes(data, |bytes| {
-            Bridge::operate(bridge, self.driver, || self.io.write(bytes, finish))
+            Bridge::operate_at(bridge, self.driver, departure, || self.io.write(bytes, finish))
         })??
         .map_err(|end| errors::stream(py, self.io.id(), &end))?;
         Ok(convert::status(written))

@@ -14,7 +14,8 @@ use crate::{
     connection::{CloseInfo, Connection},
     convert,
     errors::{self, Class},
-    port::{Bridge, Readiness, Subscription},
+    port::{Bridge, Departure, Subscription},
+    readiness::Readiness,
     recv_stream::RecvStream,
     send_stream::SendStream,
 };
@@ -69,22 +70,17 @@ impl Session {
     }
 }
 
-/// The Python object or objects of a stream.
-pub(crate) fn stream_objects<'py>(
-    py: Python<'py>,
-    bridge: &Py<Bridge>,
-    driver: DriverKind,
-    stream: Stream,
-) -> PyResult<Bound<'py, PyAny>> {
-    let send = |io| SendStream::new(bridge.clone_ref(py), io, driver);
-    let recv = |io| RecvStream::new(bridge.clone_ref(py), io);
-    match stream {
-        Stream::Bidirectional(sender, receiver) => Ok((Bound::new(py, send(sender))?, Bound::new(py, recv(receiver))?)
-            .into_pyobject(py)?
-            .into_any()),
-        Stream::Send(sender) => Ok(Bound::new(py, send(sender))?.into_any()),
-        Stream::Recv(receiver) => Ok(Bound::new(py, recv(receiver))?.into_any()),
-    }
+/// The Python objects of a stream's halves: the sending one, the receiving one.
+type Halves<'py> = (Option<Bound<'py, SendStream>>, Option<Bound<'py, RecvStream>>);
+
+fn halves<'py>(py: Python<'py>, bridge: &Py<Bridge>, driver: DriverKind, stream: Stream) -> PyResult<Halves<'py>> {
+    let send = |io| Bound::new(py, SendStream::new(bridge.clone_ref(py), io, driver));
+    let recv = |io| Bound::new(py, RecvStream::new(bridge.clone_ref(py), io));
+    Ok(match stream {
+        Stream::Bidirectional(sender, receiver) => (Some(send(sender)?), Some(recv(receiver)?)),
+        Stream::Send(sender) => (Some(send(sender)?), None),
+        Stream::Recv(receiver) => (None, Some(recv(receiver)?)),
+    })
 }
 
 #[pymethods]
@@ -125,6 +121,11 @@ impl Session {
     #[getter]
     fn state(&self) -> &'static str {
         self.io.state().name()
+    }
+
+    #[getter]
+    fn is_connected(&self) -> bool {
+        self.io.is_connected()
     }
 
     #[getter]
@@ -253,14 +254,18 @@ impl Session {
         }))
     }
 
-    fn try_open<'py>(&self, py: Python<'py>, bidirectional: bool) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn try_open<'py>(&self, py: Python<'py>, bidirectional: bool) -> PyResult<Option<Halves<'py>>> {
         self.bridge.get().check()?;
-        let opened = self.io.try_open(bidirectional).map_err(|error| {
+        // The stream's header goes with the first write, which usually follows.
+        let opened = Bridge::operate_at(self.bridge.bind(py), self.driver, Departure::TurnEnd, || {
+            self.io.try_open(bidirectional)
+        })?
+        .map_err(|error| {
             self.io.count_failed_opening();
             errors::open(py, Class::Stream, &error)
         })?;
         opened
-            .map(|stream| stream_objects(py, &self.bridge, self.driver, stream))
+            .map(|stream| halves(py, &self.bridge, self.driver, stream))
             .transpose()
     }
 
@@ -276,7 +281,7 @@ impl Session {
     }
 
     #[pyo3(signature = (ticket = 0))]
-    fn try_accept<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn try_accept<'py>(&self, py: Python<'py>, ticket: u64) -> PyResult<Option<Halves<'py>>> {
         self.bridge.get().check()?;
         if ticket == 0 && self.io.has_accept_waiters() {
             return Ok(None);
@@ -286,7 +291,7 @@ impl Session {
             .try_accept()
             .map_err(|error| errors::open(py, Class::Session, &error))?;
         accepted
-            .map(|stream| stream_objects(py, &self.bridge, self.driver, stream))
+            .map(|stream| halves(py, &self.bridge, self.driver, stream))
             .transpose()
     }
 
@@ -446,11 +451,11 @@ impl StreamOpening {
         Ok(Readiness::new(py, &self.bridge, self.io.ready()))
     }
 
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Halves<'py>>> {
         self.bridge.get().check()?;
         match self.io.take() {
             None => Ok(None),
-            Some(Ok(stream)) => stream_objects(py, &self.bridge, self.driver, stream).map(Some),
+            Some(Ok(stream)) => halves(py, &self.bridge, self.driver, stream).map(Some),
             Some(Err(error)) => {
                 self.session.count_failed_opening();
                 Err(errors::open(py, Class::Stream, &error))

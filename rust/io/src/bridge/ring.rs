@@ -10,7 +10,14 @@
 //! that finds waiters queues behind them ([`WaitQueue::has_waiters`]). Whoever leaves passes the wake on: a cancelled
 //! waiter cannot swallow it. Wakes may be spurious; the condition itself is always asked again.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use super::{
     port::{Port, Token},
@@ -134,12 +141,15 @@ pub trait WaitPoint: Send + Sync {
     fn is_ready(&self) -> bool;
     /// The waiters of the condition.
     fn queue(&self) -> &WaitQueue;
+    /// Somebody has waited for so long.
+    fn waited(&self, time: Duration);
 }
 
 struct On<T> {
     object: Arc<T>,
     queue: fn(&T) -> &WaitQueue,
     ready: fn(&T) -> bool,
+    times: fn(&T) -> Option<&WaitTimes>,
 }
 
 impl<T: Send + Sync> WaitPoint for On<T> {
@@ -149,6 +159,11 @@ impl<T: Send + Sync> WaitPoint for On<T> {
     fn queue(&self) -> &WaitQueue {
         (self.queue)(&self.object)
     }
+    fn waited(&self, time: Duration) {
+        if let Some(times) = (self.times)(&self.object) {
+            times.add(time);
+        }
+    }
 }
 
 /// A [`WaitPoint`] made of an object, its queue and its condition.
@@ -157,5 +172,41 @@ pub fn wait_point<T: Send + Sync + 'static>(
     queue: fn(&T) -> &WaitQueue,
     ready: fn(&T) -> bool,
 ) -> Box<dyn WaitPoint> {
-    Box::new(On { object, queue, ready })
+    timed_wait_point(object, queue, ready, |_| None)
+}
+
+/// The same for an object that counts how long was waited for it.
+pub fn timed_wait_point<T: Send + Sync + 'static>(
+    object: Arc<T>,
+    queue: fn(&T) -> &WaitQueue,
+    ready: fn(&T) -> bool,
+    times: fn(&T) -> Option<&WaitTimes>,
+) -> Box<dyn WaitPoint> {
+    Box::new(On {
+        object,
+        queue,
+        ready,
+        times,
+    })
+}
+
+/// How long was waited for an object.
+#[derive(Debug, Default)]
+pub struct WaitTimes {
+    total_ns: AtomicU64,
+    longest_ns: AtomicU64,
+}
+
+impl WaitTimes {
+    fn add(&self, time: Duration) {
+        let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.total_ns.fetch_add(time, Relaxed);
+        self.longest_ns.fetch_max(time, Relaxed);
+    }
+
+    /// The sum, and the longest wait.
+    pub fn get(&self) -> (Duration, Duration) {
+        let read = |value: &AtomicU64| Duration::from_nanos(value.load(Relaxed));
+        (read(&self.total_ns), read(&self.longest_ns))
+    }
 }

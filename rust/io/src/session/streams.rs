@@ -286,6 +286,9 @@ impl Session {
             entry.errored = true;
             self.stats.stream_errors.add(1);
         }
+        if let (Half::Recv, false, Some(send)) = (half, errored, &entry.send) {
+            send.peer_finished();
+        }
         let done = match half {
             Half::Send => &mut entry.send_done,
             Half::Recv => &mut entry.recv_done,
