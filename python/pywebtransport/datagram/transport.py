@@ -355,11 +355,9 @@ class WebTransportDatagramTransport(EventEmitter):
             status = self._core_send(data, priority, ttl)
             return status if status != NO_ROOM else None
 
-        def expired() -> DatagramError:
+        if await self._wait(0, self._endpoint.datagram_room(), attempt, ttl) is None:
             self._drops += 1
-            return DatagramError(f"Datagram expired after {ttl} s, before there was room for it")
-
-        await self._wait(0, self._endpoint.datagram_room(), attempt, ttl, expired)
+            raise DatagramError(f"Datagram expired after {ttl} s, before there was room for it")
 
     # --- receiving ---
 
@@ -484,38 +482,32 @@ class WebTransportDatagramTransport(EventEmitter):
     async def _receive_later(self, attempt: Callable[[int], T | None], timeout: float | None) -> T:
         """Wait for a datagram."""
 
-        def expired() -> TimeoutError:
-            return TimeoutError(
+        value = await self._wait(2, self._endpoint.datagram_available(), attempt, timeout)
+        if value is None:
+            raise TimeoutError(
                 f"No datagram within {timeout} s", timeout_duration=timeout, operation="datagram_receive"
             )
-
-        return await self._wait(2, self._endpoint.datagram_available(), attempt, timeout, expired)
+        return value
 
     async def _wait(
-        self,
-        index: int,
-        readiness: Waitable,
-        attempt: Callable[[int], T | None],
-        timeout: float | None,
-        expired: Callable[[], BaseException],
-    ) -> T:
-        """Do what `parked` does, so that `close` can end it; count the time."""
-        if timeout is not None:
-            readiness.limit(timeout)
+        self, index: int, readiness: Waitable, attempt: Callable[[int], T | None], limit: float | None
+    ) -> T | None:
+        """Do what `parked` does, in a way that `close` can end; None when the time is up. Count the time."""
+        if limit is not None:
+            readiness.limit(limit)
         self._parked.add(readiness)
         try:
             while True:
                 await readiness
                 value = attempt(readiness.ticket)
-                if value is not None:
+                if value is not None or readiness.expired:
                     return value
-                if readiness.expired:
-                    raise expired()
         finally:
             self._parked.discard(readiness)
-            seconds = readiness.leave()
-            self._waits[index] += seconds
-            self._waits[index + 1] = max(self._waits[index + 1], seconds)
+            seconds, waits = readiness.leave(), self._waits
+            waits[index] += seconds
+            if seconds > waits[index + 1]:
+                waits[index + 1] = seconds
 
     # --- its end ---
 

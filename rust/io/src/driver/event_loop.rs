@@ -13,10 +13,9 @@
 //! The timer is a timerfd, because asyncio rounds its own timers up to milliseconds and quinn paces in less.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::BTreeMap,
     future::Future,
     io::{self, IoSliceMut},
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
         Arc, Weak,
@@ -26,16 +25,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_task::{Runnable, Task};
 use parking_lot::Mutex;
 use quinn::{
     AsyncTimer, AsyncUdpSocket, Runtime, UdpPoller,
     udp::{RecvMeta, Transmit},
 };
 use quinn_udp::UdpSocketState;
-use slab::Slab;
 
-use super::{Driver, DriverKind, Host};
+use super::{Driver, DriverKind, Host, executor::Executor};
 use crate::bridge::port::Port;
 
 /// How long one drive may run before other callbacks of the loop get their turn. Without a limit one drive ran 24-68 ms
@@ -56,21 +53,23 @@ static DRIVERS: Mutex<Vec<Weak<LoopDriver>>> = Mutex::new(Vec::new());
 #[derive(Debug)]
 pub struct LoopDriver {
     port: Arc<Port>,
-    queue: Mutex<VecDeque<Runnable>>,
-    /// Everything that was spawned and has not ended, so that `close` finds those too that wait for something.
-    tasks: Mutex<Slab<Task<()>>>,
-    driving: AtomicBool,
-    closed: AtomicBool,
+    executor: Arc<Executor>,
+    pending: Arc<Pending>,
     timers: Mutex<Timers>,
     sockets: Mutex<Vec<Arc<LoopSocket>>>,
     /// The answer of `descriptors` may have changed.
     watch_changed: AtomicBool,
     alarm: Alarm,
     next_timer: AtomicU64,
-    /// When the first task of the pending batch became runnable.
-    waiting_since: Mutex<Option<Instant>>,
     /// The longest gap that nobody has been told of, in microseconds.
     untold_gap_us: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    driving: AtomicBool,
+    /// When the first task of the batch that waits for a drive became runnable.
+    since: Mutex<Option<Instant>>,
 }
 
 #[derive(Debug, Default)]
@@ -93,18 +92,25 @@ pub struct Descriptor {
 impl LoopDriver {
     /// A driver for the loop behind `port`; an error where the platform has no timer descriptor.
     pub fn new(port: Arc<Port>) -> io::Result<Arc<Self>> {
+        let pending = Arc::<Pending>::default();
+        let executor = {
+            let (port, pending) = (port.clone(), pending.clone());
+            Executor::new(move |is_first| {
+                if is_first && !pending.driving.load(Ordering::Relaxed) {
+                    *pending.since.lock() = Some(Instant::now());
+                }
+                port.signal();
+            })
+        };
         let driver = Arc::new(Self {
             port,
-            queue: Mutex::default(),
-            tasks: Mutex::default(),
-            driving: AtomicBool::new(false),
-            closed: AtomicBool::new(false),
+            executor,
+            pending,
             timers: Mutex::default(),
             sockets: Mutex::default(),
             watch_changed: AtomicBool::new(false),
             alarm: Alarm::new()?,
             next_timer: AtomicU64::new(0),
-            waiting_since: Mutex::new(None),
             untold_gap_us: AtomicU64::new(0),
         });
         let mut drivers = DRIVERS.lock();
@@ -141,21 +147,16 @@ impl LoopDriver {
 
     /// Run what is runnable, for at most the time budget; the port's flag should be held meanwhile.
     pub fn drive(&self) {
-        if self.driving.swap(true, Ordering::Acquire) {
+        if self.pending.driving.swap(true, Ordering::Acquire) {
             return;
         }
         let started = Instant::now();
-        if let Some(since) = self.waiting_since.lock().take() {
+        if let Some(since) = self.pending.since.lock().take() {
             self.watch_gap(started.saturating_duration_since(since));
         }
         self.port.stats.drives.add(1);
         let mut now = started;
-        loop {
-            let Some(task) = self.queue.lock().pop_front() else {
-                break;
-            };
-            // A panic ends its task only, as tokio does it; the connection's guard turns it into an error.
-            let _ = catch_unwind(AssertUnwindSafe(|| task.run()));
+        while self.executor.run_one() {
             now = Instant::now();
             if now.duration_since(started) > DRIVE_BUDGET {
                 self.port.stats.drive_cuts.add(1);
@@ -167,7 +168,7 @@ impl LoopDriver {
             .longest_drive_us
             .max(now.duration_since(started).as_micros() as u64);
         self.arm();
-        self.driving.store(false, Ordering::Release);
+        self.pending.driving.store(false, Ordering::Release);
     }
 
     fn watch_gap(&self, gap: Duration) {
@@ -190,7 +191,7 @@ impl LoopDriver {
 
     /// Whether tasks are left to run: the caller then signals the port again.
     pub fn has_work(&self) -> bool {
-        !self.queue.lock().is_empty()
+        self.executor.has_work()
     }
 
     /// The timer descriptor fired: wake what is due. Drive afterwards.
@@ -238,35 +239,12 @@ impl LoopDriver {
 
     /// Drop all tasks: the loop is closed and nothing will be driven again. Call it once more when the last handle goes.
     pub fn close(&self) {
-        self.closed.store(true, Ordering::SeqCst);
-        // Dropping a task may wake or spawn others: take them out before they are dropped, until none is left. A handle that
-        // is dropped cancels its task, which then comes into the queue once more.
-        loop {
-            let tasks = std::mem::take(&mut *self.tasks.lock());
-            let runnable = std::mem::take(&mut *self.queue.lock());
-            let timers = std::mem::take(&mut self.timers.lock().waiting);
-            if tasks.is_empty() && runnable.is_empty() && timers.is_empty() {
-                break;
-            }
-        }
+        // The tasks that wait for a timer wake as their timers go.
+        self.executor.close();
+        let timers = std::mem::take(&mut self.timers.lock().waiting);
+        drop(timers);
+        self.executor.close();
         self.sockets.lock().clear();
-    }
-
-    fn schedule(&self, task: Runnable) {
-        if self.closed.load(Ordering::SeqCst) {
-            // Not dropped here: the waker may have been called under a lock of quinn's that the task's destructor takes.
-            // The next `close` drops it.
-            self.queue.lock().push_back(task);
-            return;
-        }
-        {
-            let mut queue = self.queue.lock();
-            if queue.is_empty() && !self.driving.load(Ordering::Relaxed) {
-                *self.waiting_since.lock() = Some(Instant::now());
-            }
-            queue.push_back(task);
-        }
-        self.port.signal();
     }
 
     /// Set the timer descriptor if something is due before what it is set for. It may fire early, never late.
@@ -299,18 +277,7 @@ impl Runtime for LoopRuntime {
     }
 
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        let driver = self.0.clone();
-        let mut tasks = self.0.tasks.lock();
-        let entry = tasks.vacant_entry();
-        let ended = Ended(driver.clone(), entry.key());
-        let future = async move {
-            let _ended = ended;
-            future.await;
-        };
-        let (runnable, task) = async_task::spawn(future, move |runnable| driver.schedule(runnable));
-        entry.insert(task);
-        drop(tasks);
-        runnable.schedule();
+        self.0.executor.spawn(future);
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -331,18 +298,6 @@ impl Runtime for LoopRuntime {
         self.0.watch_changed.store(true, Ordering::Release);
         self.0.port.signal();
         Ok(Arc::new(LoopHandle(socket)))
-    }
-}
-
-/// Takes a task off the list when it has ended, by a panic too.
-struct Ended(Arc<LoopDriver>, usize);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let task = self.0.tasks.lock().try_remove(self.1);
-        if let Some(task) = task {
-            task.detach();
-        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! what quinn takes from the system without asking it.
 
 pub mod event_loop;
+mod executor;
 pub mod thread;
 
 use std::{

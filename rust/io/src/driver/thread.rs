@@ -1,5 +1,9 @@
 //! The thread driver: one I/O thread per process, named `pywebtransport-io`, with a current-thread tokio runtime.
 //!
+//! Sockets and timers are tokio's, the tasks are not: tokio writes to a descriptor for each task that another thread
+//! wakes or spawns, two writes for an echo on a new stream. Ours are woken together (see `executor`), run by one task of
+//! tokio's.
+//!
 //! It is started by the first client or server that wants it, never at import. A forked child inherits the memory but
 //! not the thread: [`IoThread::forget_after_fork`] leaks what is left (dropping a tokio runtime in a child can hang) and the
 //! next use starts a new one.
@@ -15,19 +19,26 @@ use std::{
 
 use parking_lot::Mutex;
 use quinn::{AsyncTimer, AsyncUdpSocket, Runtime, TokioRuntime};
-use tokio::{runtime::Handle, sync::oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, oneshot},
+    task::{unconstrained, yield_now},
+};
 
-use super::{Driver, DriverKind, Host};
+use super::{Driver, DriverKind, Host, executor::Executor};
 
 /// The name that the thread shows in `top -H`, `py-spy` and core dumps.
 pub const THREAD_NAME: &str = "pywebtransport-io";
+
+/// Tasks that are run before sockets and timers get their turn; tokio has 61.
+const TURN: usize = 64;
 
 static IO_THREAD: Mutex<Option<IoThread>> = Mutex::new(None);
 
 /// The process's I/O thread.
 #[derive(Debug)]
 pub struct IoThread {
-    handle: Handle,
+    runtime: Arc<ThreadRuntime>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -36,11 +47,11 @@ impl IoThread {
     /// A driver on the I/O thread, which is started if it does not run yet.
     pub fn driver() -> io::Result<Driver> {
         let mut slot = IO_THREAD.lock();
-        let handle = match &*slot {
-            Some(running) => running.handle.clone(),
-            None => slot.insert(Self::start()?).handle.clone(),
+        let runtime = match &*slot {
+            Some(running) => running.runtime.clone(),
+            None => slot.insert(Self::start()?).runtime.clone(),
         };
-        Ok(Driver::new(DriverKind::Thread, Arc::new(ThreadRuntime(handle))))
+        Ok(Driver::new(DriverKind::Thread, runtime))
     }
 
     fn start() -> io::Result<Self> {
@@ -51,14 +62,31 @@ impl IoThread {
                 Ok(runtime) => runtime,
                 Err(error) => return ready.send(Err(error)).unwrap_or_default(),
             };
-            let _ = ready.send(Ok(runtime.handle().clone()));
-            // An error means that the sender is gone, which is a wish to stop too.
-            let _ = runtime.block_on(stopped);
+            let bell = Arc::new(Notify::new());
+            let executor = Executor::new({
+                let bell = bell.clone();
+                move |is_first| {
+                    if is_first {
+                        bell.notify_one();
+                    }
+                }
+            });
+            let _ = ready.send(Ok(Arc::new(ThreadRuntime {
+                handle: runtime.handle().clone(),
+                executor: executor.clone(),
+            })));
+            runtime.block_on(async {
+                // Its tasks share one poll: with tokio's budget for a poll they would stop in the middle.
+                runtime.spawn(unconstrained(run(executor.clone(), bell)));
+                // An error means that the sender is gone, which is a wish to stop too.
+                let _ = stopped.await;
+                executor.close();
+            });
             runtime.shutdown_timeout(Duration::from_millis(100));
         })?;
-        let handle = started.recv().map_err(io::Error::other)??;
+        let runtime = started.recv().map_err(io::Error::other)??;
         Ok(Self {
-            handle,
+            runtime,
             stop: Some(stop),
             thread: Some(thread),
         })
@@ -68,7 +96,7 @@ impl IoThread {
     pub fn shutdown(last: impl Future<Output = ()> + Send + 'static, timeout: Duration) {
         let Some(mut io) = IO_THREAD.lock().take() else { return };
         let (done, finished) = mpsc::sync_channel(1);
-        io.handle.spawn(async move {
+        io.runtime.handle.spawn(async move {
             last.await;
             let _ = done.send(());
         });
@@ -88,22 +116,39 @@ impl IoThread {
     }
 }
 
+/// Run what is woken, for ever.
+async fn run(executor: Arc<Executor>, bell: Arc<Notify>) {
+    loop {
+        bell.notified().await;
+        let mut ran = 0;
+        while executor.run_one() {
+            ran += 1;
+            if ran % TURN == 0 {
+                yield_now().await;
+            }
+        }
+    }
+}
+
 /// quinn's runtime, usable from threads outside tokio's context.
 #[derive(Debug)]
-struct ThreadRuntime(Handle);
+struct ThreadRuntime {
+    handle: Handle,
+    executor: Arc<Executor>,
+}
 
 impl Host for ThreadRuntime {}
 
 impl Runtime for ThreadRuntime {
     fn new_timer(&self, at: Instant) -> Pin<Box<dyn AsyncTimer>> {
-        let _context = self.0.enter();
+        let _context = self.handle.enter();
         TokioRuntime.new_timer(at)
     }
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.0.spawn(future);
+        self.executor.spawn(future);
     }
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
-        let _context = self.0.enter();
+        let _context = self.handle.enter();
         TokioRuntime.wrap_udp_socket(socket)
     }
 }
