@@ -197,7 +197,7 @@ async def test_other_waits_can_be_cancelled(pair: Pair) -> None:
 
 
 async def test_a_cancelled_connect_leaves_no_connection(server: Server, client: WebTransportClient) -> None:
-    await cancel_everywhere(lambda: client.connect(server.url()), turns=8)
+    await cancel_everywhere(lambda: client.connect(server.url()))
     assert (await client.diagnostics()).connection_states == {}
     assert (await client.connect(server.url())).is_ready
 
@@ -205,9 +205,9 @@ async def test_a_cancelled_connect_leaves_no_connection(server: Server, client: 
 async def test_a_cancelled_close_still_closes(pair: Pair) -> None:
     closing = asyncio.create_task(pair.client.close(5, "cancelled"))
     await asyncio.sleep(0)
-    closing.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await closing
+    if closing.cancel():  # the I/O thread may be through with it before this thread comes back
+        with pytest.raises(asyncio.CancelledError):
+            await closing
     async with asyncio.timeout(SECONDS):
         await asyncio.gather(pair.client.wait_closed(), pair.server.wait_closed())
     assert pair.server.close_code == 5

@@ -30,7 +30,7 @@ from typing import Protocol, TypeVar
 from pywebtransport import _core
 from pywebtransport.utils import get_logger
 
-__all__: list[str] = ["Waitable", "current_bridge", "never_expires", "parked", "weak_callback"]
+__all__: list[str] = ["Waitable", "current_bridge", "finished", "never_expires", "parked", "weak_callback"]
 
 T = TypeVar("T")
 
@@ -116,6 +116,22 @@ async def parked(
 def never_expires() -> BaseException:
     """Stand in for `expired` where `parked` gets no timeout."""
     return AssertionError("a wait without a limit has expired")
+
+
+async def finished(
+    operation: _core.Operation[T],
+    timeout: float | None = None,
+    expired: Callable[[], BaseException] = never_expires,
+) -> T:
+    """Wait for the result of an operation. Cancelling it, or the timeout, undoes the operation."""
+    try:
+        result = operation.take()
+        if result is None:
+            result = await parked(operation.ready(), lambda _ticket: operation.take(), timeout, expired)
+        return result
+    except BaseException:
+        operation.cancel()
+        raise
 
 
 def weak_callback(method: Callable[[], None]) -> Callable[[], None]:

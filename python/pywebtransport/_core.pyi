@@ -2,8 +2,8 @@
 
 Everything here is synchronous and safe to call from the thread of the event loop whose `Bridge` the object was made
 with. Data never waits inside: a `try_*` method that has nothing returns None, and the caller awaits a `Readiness`,
-which only says "look again"; the data stays in the core, so a cancelled wait loses nothing. The three
-operations that happen once per connection (connect, listen, close) are awaitables.
+which only says "look again"; the data stays in the core, so a cancelled wait loses nothing. What takes its time
+(connect, listen) is an `Operation`, whose result waits in the core likewise.
 
 Errors are the classes of `pywebtransport.exceptions`, chosen by the object that raises them: streams raise
 `StreamError`, datagram methods `DatagramError`, sessions `SessionError`, connections `ConnectionError`. They carry
@@ -11,11 +11,13 @@ Errors are the classes of `pywebtransport.exceptions`, chosen by the object that
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from typing import final
+from collections.abc import Callable, Generator
+from typing import Generic, Literal, TypeVar, final
 
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.types import Buffer
+
+_T_co = TypeVar("_T_co", covariant=True)
 
 __all__ = [
     "NO_ROOM",
@@ -27,12 +29,12 @@ __all__ = [
     "CloseInfo",
     "Connection",
     "Exchange",
+    "Operation",
     "Readiness",
     "RecvStream",
     "SendStream",
     "Server",
     "Session",
-    "StreamOpening",
     "Subscription",
     "check_origin_pattern",
     "forget_after_fork",
@@ -125,6 +127,16 @@ class Readiness:
         """
 
 @final
+class Operation(Generic[_T_co]):
+    """Something under way, and then its result. Dropping it gives it up, as `cancel` does."""
+
+    def ready(self) -> Readiness: ...
+    def take(self) -> _T_co | None:
+        """The result, or None before there is one; raises what has made it fail. A result is there once."""
+    def cancel(self) -> None:
+        """Give it up, or undo what has come of it: close the connection or server, give the stream back. Idempotent."""
+
+@final
 class Subscription:
     """A callback that the core holds. It lets go when this object dies, so that nothing is left of what subscribed."""
 
@@ -162,10 +174,10 @@ class Client:
     @property
     def driver(self) -> str:
         """One of "loop" or "thread": what "auto" became."""
-    def connect(self, host: str, port: int) -> Awaitable[Connection]:
+    def connect(self, host: str, port: int) -> Operation[Connection]:
         """Resolve, connect with Happy Eyeballs, finish TLS and wait for the peer's SETTINGS.
 
-        An unanswered port is retried until the caller gives up (cancel the await). Raises ConnectionError,
+        An unanswered port is retried until the caller gives up. Raises ConnectionError,
         HandshakeError or CertificateError.
         """
 
@@ -213,7 +225,11 @@ class Connection:
         open), streams_rejected, datagrams_dropped_early, protocol_errors, and of the socket gso_segments, gro_segments
         (0 once it is closed), send_buffer_size and receive_buffer_size (as obtained; 0: unknown). packets_in_flight is
         always 0, because quinn does not tell it."""
-    def closed(self) -> Readiness: ...
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is over on this side too: the close packet was handed to the socket."""
+    def closed(self) -> Readiness:
+        """Ready when it has ended."""
     def subscribe(self, callback: Callable[[], None]) -> Subscription:
         """Call back through `loop.call_soon` when the connection ends, when its SETTINGS or a GOAWAY arrive, and when a
         session has left it; at most one callback, as long as the subscription lives."""
@@ -222,15 +238,15 @@ class Connection:
 
         A server waits 100 ms for the peer to read the session's close, unless the peer closes first.
         """
-    def close(self, code: int, reason: str) -> Awaitable[None]:
-        """Send CONNECTION_CLOSE with an HTTP/3 code and wait until it was handed to the socket. Idempotent."""
+    def close(self, code: int, reason: str) -> None:
+        """Send CONNECTION_CLOSE with an HTTP/3 code; `has_ended` tells when it has left. The first close wins."""
 
 @final
 class Server:
     """A bound UDP port that accepts connections and session requests."""
 
     @staticmethod
-    def listen(bridge: Bridge, config: ServerConfig, host: str, port: int) -> Awaitable[Server]:
+    def listen(bridge: Bridge, config: ServerConfig, host: str, port: int) -> Operation[Server]:
         """Load the certificate, resolve and bind. Raises ServerError or CertificateError."""
     @property
     def driver(self) -> str: ...
@@ -247,10 +263,10 @@ class Server:
         handshakes_ignored, handshakes_refused, handshakes_pending (now), retries_sent, connections (now),
         protocol_errors, requests_rejected, origins_refused, http_requests, requests_timed_out, and of the socket
         gso_segments, gro_segments, send_buffer_size, receive_buffer_size (as for a connection)."""
-    def drain(self, limit: float) -> Awaitable[None]:
+    def drain(self, limit: float) -> Operation[Literal[True]]:
         """Refuse new connections and requests, send GOAWAY and WT_DRAIN_SESSION to those there are, and wait until no
         session and no plain request is left, at most `limit` seconds. `close` comes after it; it ends the wait too."""
-    def close(self) -> Awaitable[None]:
+    def close(self) -> Operation[Literal[True]]:
         """Stop accepting, close every connection with H3_NO_ERROR and release the port. Idempotent."""
 
 @final
@@ -369,8 +385,8 @@ class Session:
     # Streams
     def try_open(self, bidirectional: bool) -> tuple[SendStream, RecvStream | None] | None:
         """Open a stream if the peer's limit allows one more now, and nobody is queued before; None: use `openable`."""
-    def openable(self, bidirectional: bool) -> StreamOpening:
-        """Queue for the next stream the peer allows."""
+    def openable(self, bidirectional: bool) -> Operation[tuple[SendStream, RecvStream | None]]:
+        """Queue for the next stream the peer allows. Raises StreamError when it never will."""
     def try_accept(self, ticket: int = 0) -> tuple[SendStream | None, RecvStream] | None:
         """The next stream the peer opened, both kinds in one sequence. Raises SessionError at the end of the session,
         after the streams that had arrived."""
@@ -407,15 +423,6 @@ class Session:
         """Keep a bounded log of single datagrams for event listeners; off by default, free while off."""
     def take_events(self) -> list[tuple[str, int, int, float]]:
         """("sent" | "received" | "expired", size, sequence, unix time) since the last call."""
-
-@final
-class StreamOpening:
-    """A place in the queue for the peer's stream credit. Dropping it gives the place, or the opened stream, back."""
-
-    def ready(self) -> Readiness: ...
-    def take(self) -> tuple[SendStream, RecvStream | None] | None:
-        """The stream, or None while the peer has not allowed it. Raises StreamError when it never will."""
-    def cancel(self) -> None: ...
 
 @final
 class SendStream:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pywebtransport import _core
-from pywebtransport._bridge import current_bridge, never_expires, parked, weak_callback
+from pywebtransport._bridge import current_bridge, finished, never_expires, parked, weak_callback
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
@@ -121,7 +121,7 @@ class WebTransportConnection(EventEmitter):
         """Connect without a time limit, with a core client that the caller may keep for more connections."""
         connection = cls(config)
         connection._early_state = ConnectionState.CONNECTING
-        connection._attach(await client.connect(host, port))
+        connection._attach(await finished(client.connect(host, port)))
         try:
             connection._requested = connection._request_session(config, host, port, path)
         except BaseException:
@@ -289,7 +289,9 @@ class WebTransportConnection(EventEmitter):
         self._closing = True
         try:
             # RFC 9114 8.1: endpoints that close without an error use H3_NO_ERROR.
-            await core.close(code or ErrorCodes.H3_NO_ERROR, reason)
+            core.close(code or ErrorCodes.H3_NO_ERROR, reason)
+            if not core.has_ended:
+                await parked(core.closed(), lambda _ticket: core.has_ended or None, None, never_expires)
         except BaseException:
             self._finish(soon=True)
             raise

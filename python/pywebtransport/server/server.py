@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from pywebtransport import _core
-from pywebtransport._bridge import current_bridge, never_expires, parked
+from pywebtransport._bridge import current_bridge, finished, never_expires, parked
 from pywebtransport._logging import apply_log_level
 from pywebtransport._socket import socket_issues
 from pywebtransport.config import ServerConfig
@@ -258,7 +258,7 @@ class WebTransportServer(EventEmitter):
             )
         self._listening = True
         try:
-            self._core = await _core.Server.listen(current_bridge(), self._config, host, port)
+            self._core = await finished(_core.Server.listen(current_bridge(), self._config, host, port))
         except BaseException as error:
             self._listening = False
             if isinstance(error, ServerError):
@@ -308,7 +308,7 @@ class WebTransportServer(EventEmitter):
             raise ValueError(f"drain must be a number of seconds that is not negative, got {drain}")
         if drain and self._core is not None:
             logger.info("Draining for at most %s s", drain)
-            await self._core.drain(drain)
+            await finished(self._core.drain(drain))
         core, self._core = self._core, None
         if core is None:
             return
@@ -321,7 +321,7 @@ class WebTransportServer(EventEmitter):
             await self._connection_manager.shutdown()
             await self._session_manager.shutdown()
         finally:
-            await core.close()
+            await finished(core.close())
             self._by_core.clear()
             self._listening = False
             if self._stopped is not None:

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pywebtransport import _core
-from pywebtransport._bridge import never_expires, parked, weak_callback
+from pywebtransport._bridge import finished, never_expires, parked, weak_callback
 from pywebtransport.connection.info import STALE_AFTER
 from pywebtransport.constants import (
     DEFAULT_MAX_INCOMING_STREAMS,
@@ -607,10 +607,7 @@ class WebTransportSession(EventEmitter):
         opening = core.openable(bidirectional)
         self.stream_manager._opening += 1
         try:
-            return await parked(opening.ready(), lambda _ticket: opening.take(), limit, expired)
-        except BaseException:
-            opening.cancel()
-            raise
+            return await finished(opening, limit, expired)
         finally:
             self.stream_manager._opening -= 1
 

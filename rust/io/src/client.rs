@@ -12,6 +12,7 @@ use crate::{
     driver::Driver,
     endpoint::{self, Bound, ClientEndpoint, SocketInfo},
     error::{ConnectError, ConnectionEnd, TlsConfigError},
+    operation::Operation,
     tls,
 };
 
@@ -65,6 +66,12 @@ impl Client {
     /// Who runs its connections.
     pub fn driver(&self) -> &Driver {
         &self.driver
+    }
+
+    /// [`Client::connect`] as an operation.
+    pub fn connecting(self: &Arc<Self>, host: String, port: u16) -> Arc<Operation<Result<Lease, ConnectError>>> {
+        // A lease that is dropped closes its connection.
+        Operation::start(&self.driver, self.port.clone(), self.clone().connect(host, port), drop)
     }
 
     /// Connect to the first address of `host` that answers, and wait for its SETTINGS.

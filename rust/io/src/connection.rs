@@ -310,9 +310,14 @@ impl Connection {
         self.subscriber.store(token.0, Release);
     }
 
+    /// Whether it has ended on this side: the close packet is then with the socket.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_open()
+    }
+
     /// Ready once the connection has ended.
     pub fn closed(self: &Arc<Self>) -> Box<dyn WaitPoint> {
-        wait_point(self.clone(), |this| &this.changes, |this| this.ended.is_open())
+        wait_point(self.clone(), |this| &this.changes, |this| this.has_ended())
     }
 
     /// Wait for the peer's SETTINGS, or the end of the connection. Cancel safe.
@@ -415,7 +420,7 @@ impl Connection {
 
     // For the I/O tasks.
 
-    pub(crate) fn port(&self) -> &Port {
+    pub(crate) fn port(&self) -> &Arc<Port> {
         &self.port
     }
 

@@ -25,7 +25,7 @@ pub mod flow_control;
 mod gate;
 pub mod http;
 mod incoming;
-pub mod opening;
+pub mod operation;
 pub mod recv_stream;
 mod resumption;
 pub mod send_stream;

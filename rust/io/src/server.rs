@@ -31,6 +31,7 @@ use crate::{
     error::{ListenError, TlsConfigError},
     gate::Gate,
     http::Exchange,
+    operation::Operation,
     session::Session,
     socket::ReleasableSocket,
     stateless_reset,
@@ -93,6 +94,22 @@ pub struct ServerShared {
 }
 
 impl Server {
+    /// [`Server::listen`] as an operation.
+    pub fn listening(
+        driver: &Driver,
+        port: Arc<Port>,
+        config: ServerConfig,
+        host: String,
+        number: u16,
+    ) -> Arc<Operation<Result<Arc<Self>, ListenError>>> {
+        let listen = Self::listen(driver.clone(), port.clone(), config, host, number);
+        Operation::start(driver, port, listen, |listening| {
+            if let Ok(server) = listening {
+                server.driver.spawn(server.clone().close());
+            }
+        })
+    }
+
     /// Load the certificate, resolve, bind, accept.
     pub async fn listen(
         driver: Driver,

@@ -364,7 +364,7 @@ impl Session {
 
     // For the I/O tasks.
 
-    pub(crate) fn port(&self) -> &Port {
+    pub(crate) fn port(&self) -> &Arc<Port> {
         self.connection.port()
     }
 

@@ -17,7 +17,6 @@ use crate::{
     errors::{self, Class},
     port::{Bridge, Subscription},
     readiness::Readiness,
-    runtime::awaitable,
     session::Session,
 };
 
@@ -164,9 +163,8 @@ impl Connection {
         if let Some(end) = self.io.end() {
             return Err(errors::connection(py, end));
         }
-        let io = self
-            .io
-            .request_session(authority, path, headers)
+        let request = || self.io.request_session(authority, path, headers);
+        let io = Bridge::operate(bridge, self.io.driver().kind(), request)?
             .map_err(|error| errors::open(py, Class::Session, &error))?;
         Ok(Session::new(py, self.again(py), io))
     }
@@ -230,6 +228,12 @@ impl Connection {
         ]))
     }
 
+    #[getter]
+    fn has_ended(&self) -> PyResult<bool> {
+        self.bridge.get().check()?;
+        Ok(self.io.has_ended())
+    }
+
     fn closed(&self, py: Python<'_>) -> PyResult<Readiness> {
         self.bridge.get().check()?;
         Ok(Readiness::new(py, &self.bridge, self.io.closed()))
@@ -242,12 +246,10 @@ impl Connection {
         Ok(subscription)
     }
 
-    fn close<'py>(&self, py: Python<'py>, code: u64, reason: String) -> PyResult<Bound<'py, PyAny>> {
+    fn close(&self, py: Python<'_>, code: u64, reason: &str) -> PyResult<()> {
         let bridge = self.bridge.bind(py);
         bridge.get().check()?;
-        Bridge::operate(bridge, self.io.driver().kind(), || self.io.close(code, &reason))?;
-        let io = self.io.clone();
-        awaitable(bridge, self.io.driver(), async move { io.lost().await })
+        Bridge::operate(bridge, self.io.driver().kind(), || self.io.close(code, reason))
     }
 
     fn release(&self, py: Python<'_>) -> PyResult<()> {

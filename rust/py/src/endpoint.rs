@@ -1,19 +1,13 @@
 //! Clients and servers.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, future::Future, sync::Arc};
 
-use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
-use wt_io::{
-    certificate,
-    client::Lease,
-    driver::DriverKind,
-    error::{ConnectError, ListenError},
-    server::Accepted,
-};
+use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyBytes};
+use wt_io::{certificate, driver::DriverKind, server::Accepted};
 
 use crate::{
-    connection::Connection, convert, errors, errors::Class, http::Exchange, port::Bridge, readiness::Readiness,
-    runtime::awaitable, session::Session,
+    connection::Connection, convert, errors, errors::Class, http::Exchange, operation::Operation, port::Bridge,
+    readiness::Readiness, session::Session,
 };
 
 /// A client configuration, parsed once.
@@ -46,33 +40,18 @@ impl Client {
         self.io.driver().kind().name()
     }
 
-    fn connect<'py>(&self, py: Python<'py>, host: String, port: u16) -> PyResult<Bound<'py, PyAny>> {
-        self.bridge.get().check()?;
-        let (io, bridge) = (self.io.clone(), self.bridge.clone_ref(py));
-        let driver = io.driver().clone();
-        awaitable(self.bridge.bind(py), &driver, async move {
-            Connected {
-                bridge,
-                result: io.connect(host, port).await,
-            }
-        })
-    }
-}
-
-/// The outcome of a connect, turned into Python objects on the loop's thread.
-struct Connected {
-    bridge: Py<Bridge>,
-    result: Result<Lease, ConnectError>,
-}
-
-impl<'py> IntoPyObject<'py> for Connected {
-    type Target = Connection;
-    type Output = Bound<'py, Connection>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        let lease = self.result.map_err(|error| errors::connect(py, &error))?;
-        Bound::new(py, Connection::of_client(self.bridge, lease))
+    fn connect(&self, py: Python<'_>, host: String, port: u16) -> PyResult<Operation> {
+        let owner = self.bridge.clone_ref(py);
+        let start = || self.io.connecting(host, port);
+        Operation::start(
+            self.bridge.bind(py),
+            self.io.driver().kind(),
+            start,
+            move |py, connected| {
+                let lease = connected.map_err(|error| errors::connect(py, &error))?;
+                Ok(Py::new(py, Connection::of_client(owner.clone_ref(py), lease))?.into_any())
+            },
+        )
     }
 }
 
@@ -86,23 +65,17 @@ pub(crate) struct Server {
 #[pymethods]
 impl Server {
     #[staticmethod]
-    fn listen<'py>(
-        bridge: Bound<'py, Bridge>,
-        config: &Bound<'_, PyAny>,
-        host: String,
-        port: u16,
-    ) -> PyResult<Bound<'py, PyAny>> {
+    fn listen(bridge: Bound<'_, Bridge>, config: &Bound<'_, PyAny>, host: String, port: u16) -> PyResult<Operation> {
         // A server runs handlers, which may compute: the thread driver keeps acknowledging meanwhile (performance.md 3).
         let wish = convert::driver_kind(config, DriverKind::Thread)?;
         let config = convert::server_config(config)?;
         let driver = Bridge::driver(&bridge, wish, config.common.idle_timeout)?;
         let (wake, owner) = (bridge.get().port().clone(), bridge.clone().unbind());
-        let runner = driver.clone();
-        awaitable(&bridge, &driver, async move {
-            Listening {
-                bridge: owner,
-                result: wt_io::server::Server::listen(runner, wake, config, host, port).await,
-            }
+        let start = || wt_io::server::Server::listening(&driver, wake, config, host, port);
+        Operation::start(&bridge, driver.kind(), start, move |py, listening| {
+            let io = listening.map_err(|error| errors::listen(py, &error))?;
+            let bridge = owner.clone_ref(py);
+            Ok(Py::new(py, Server { bridge, io })?.into_any())
         })
     }
 
@@ -178,18 +151,22 @@ impl Server {
         ]))
     }
 
-    fn drain<'py>(&self, py: Python<'py>, limit: f64) -> PyResult<Bound<'py, PyAny>> {
-        self.bridge.get().check()?;
-        let io = self.io.clone();
-        let driver = io.driver().clone();
-        awaitable(self.bridge.bind(py), &driver, io.drain(convert::seconds(limit)))
+    fn drain(&self, py: Python<'_>, limit: f64) -> PyResult<Operation> {
+        self.run(py, self.io.clone().drain(convert::seconds(limit)))
     }
 
-    fn close<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        self.bridge.get().check()?;
-        let io = self.io.clone();
-        let driver = io.driver().clone();
-        awaitable(self.bridge.bind(py), &driver, io.close())
+    fn close(&self, py: Python<'_>) -> PyResult<Operation> {
+        self.run(py, self.io.clone().close())
+    }
+}
+
+impl Server {
+    /// An operation whose result says no more than that it is over.
+    fn run(&self, py: Python<'_>, future: impl Future<Output = ()> + Send + 'static) -> PyResult<Operation> {
+        let (driver, bridge) = (self.io.driver(), self.bridge.bind(py));
+        let port = bridge.get().port().clone();
+        let start = || wt_io::operation::Operation::start(driver, port, future, drop);
+        Operation::start(bridge, driver.kind(), start, |py, ()| true.into_py_any(py))
     }
 }
 
@@ -199,29 +176,6 @@ impl Drop for Server {
         if self.bridge.get().may_drop() {
             self.io.driver().spawn(self.io.clone().close());
         }
-    }
-}
-
-/// The outcome of a listen.
-struct Listening {
-    bridge: Py<Bridge>,
-    result: Result<Arc<wt_io::server::Server>, ListenError>,
-}
-
-impl<'py> IntoPyObject<'py> for Listening {
-    type Target = Server;
-    type Output = Bound<'py, Server>;
-    type Error = PyErr;
-
-    fn into_pyobject(self, py: Python<'py>) -> PyResult<Self::Output> {
-        let io = self.result.map_err(|error| errors::listen(py, &error))?;
-        Bound::new(
-            py,
-            Server {
-                bridge: self.bridge,
-                io,
-            },
-        )
     }
 }
 

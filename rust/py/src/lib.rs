@@ -10,10 +10,10 @@ mod endpoint;
 mod errors;
 mod exit;
 mod http;
+mod operation;
 mod port;
 mod readiness;
 mod recv_stream;
-mod runtime;
 mod send_stream;
 mod session;
 
@@ -27,11 +27,12 @@ mod _core {
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
         exit::shutdown,
         http::Exchange,
+        operation::Operation,
         port::{Bridge, Subscription, forget_after_fork},
         readiness::Readiness,
         recv_stream::RecvStream,
         send_stream::SendStream,
-        session::{Session, StreamOpening},
+        session::Session,
     };
 
     #[pymodule_export]

@@ -32,7 +32,7 @@ use wt_io::{
     endpoint::{self, ClientEndpoint},
 };
 
-use crate::{errors, exit::Turn, readiness::Deadlines, runtime::Completions};
+use crate::{errors, exit::Turn, readiness::Deadlines};
 
 /// Counts the forks that lead to this process; objects carry the number of their birth.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
@@ -48,7 +48,6 @@ pub(crate) struct Bridge {
     descriptor: i64,
     waiters: Mutex<Waiters>,
     deadlines: Mutex<Deadlines>,
-    completions: Arc<Completions>,
     /// Made by the first client or server that asks for it.
     loop_driver: OnceLock<Option<Arc<LoopDriver>>>,
     /// Called when the loop was blocked: for how many seconds, and the shortest idle timeout of what the loop drives.
@@ -120,7 +119,6 @@ impl Bridge {
         let wake = os_wake()?;
         let descriptor = Wake::descriptor(&*wake);
         let port = Arc::new(Port::new(wake));
-        let completions = Arc::new(Completions::new(port.clone()));
         let bridge = Self {
             generation: GENERATION.load(Ordering::Relaxed),
             thread: thread::current().id(),
@@ -129,7 +127,6 @@ impl Bridge {
             descriptor,
             waiters: Mutex::default(),
             deadlines: Mutex::default(),
-            completions,
             loop_driver: OnceLock::new(),
             on_gap,
             shortest_idle_timeout: Mutex::new(Duration::MAX),
@@ -245,10 +242,6 @@ impl Bridge {
 impl Bridge {
     pub(crate) fn port(&self) -> &Arc<Port> {
         &self.port
-    }
-
-    pub(crate) fn completions(&self) -> &Arc<Completions> {
-        &self.completions
     }
 
     /// The loop, while it exists.
@@ -484,7 +477,7 @@ impl Bridge {
         slf.get().complete(slf.py(), &tokens)
     }
 
-    /// Resolve the futures behind `tokens` and run the completions of control operations.
+    /// Resolve the futures behind `tokens`.
     fn complete(&self, py: Python<'_>, tokens: &[Token]) -> PyResult<()> {
         self.port.stats.tokens.add(tokens.len() as u64);
         for token in tokens {
@@ -501,7 +494,6 @@ impl Bridge {
                     .call_method1(intern!(py, "call_soon"), (callback,))?;
             }
         }
-        self.completions.run(py);
         Ok(())
     }
 

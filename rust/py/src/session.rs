@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use pyo3::{
+    IntoPyObjectExt,
     prelude::*,
     types::{PyBytes, PyList},
 };
@@ -14,6 +15,7 @@ use crate::{
     connection::{CloseInfo, Connection},
     convert,
     errors::{self, Class},
+    operation::Operation,
     port::{Bridge, Departure, Subscription},
     readiness::Readiness,
     recv_stream::RecvStream,
@@ -269,14 +271,15 @@ impl Session {
             .transpose()
     }
 
-    fn openable(&self, py: Python<'_>, bidirectional: bool) -> PyResult<StreamOpening> {
-        self.bridge.get().check()?;
-        let io = wt_io::opening::StreamOpening::start(&self.io, bidirectional);
-        Ok(StreamOpening {
-            bridge: self.bridge.clone_ref(py),
-            session: self.io.clone(),
-            io,
-            driver: self.driver,
+    fn openable(&self, py: Python<'_>, bidirectional: bool) -> PyResult<Operation> {
+        let (bridge, session, driver) = (self.bridge.clone_ref(py), self.io.clone(), self.driver);
+        let start = || self.io.openable(bidirectional);
+        Operation::start(self.bridge.bind(py), driver, start, move |py, opened| {
+            let stream = opened.map_err(|error| {
+                session.count_failed_opening();
+                errors::open(py, Class::Stream, &error)
+            })?;
+            halves(py, &bridge, driver, stream)?.into_py_any(py)
         })
     }
 
@@ -433,47 +436,4 @@ impl Drop for Session {
 /// Priorities outside 0..=2 are moved to the nearest.
 fn level(priority: i64) -> u8 {
     priority.clamp(0, 2) as u8
-}
-
-/// A place in the queue for the peer's stream credit.
-#[pyclass(frozen, module = "pywebtransport._core")]
-pub(crate) struct StreamOpening {
-    bridge: Py<Bridge>,
-    session: Arc<wt_io::session::Session>,
-    io: Arc<wt_io::opening::StreamOpening>,
-    driver: DriverKind,
-}
-
-#[pymethods]
-impl StreamOpening {
-    fn ready(&self, py: Python<'_>) -> PyResult<Readiness> {
-        self.bridge.get().check()?;
-        Ok(Readiness::new(py, &self.bridge, self.io.ready()))
-    }
-
-    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Halves<'py>>> {
-        self.bridge.get().check()?;
-        match self.io.take() {
-            None => Ok(None),
-            Some(Ok(stream)) => halves(py, &self.bridge, self.driver, stream).map(Some),
-            Some(Err(error)) => {
-                self.session.count_failed_opening();
-                Err(errors::open(py, Class::Stream, &error))
-            }
-        }
-    }
-
-    fn cancel(&self) -> PyResult<()> {
-        self.bridge.get().check()?;
-        self.io.cancel();
-        Ok(())
-    }
-}
-
-impl Drop for StreamOpening {
-    fn drop(&mut self) {
-        if self.bridge.get().may_drop() {
-            self.io.cancel();
-        }
-    }
 }

@@ -16,6 +16,7 @@ use super::{Session, SessionState, clamp};
 use crate::{
     bridge::ring::{WaitPoint, wait_point},
     error::OpenError,
+    operation::Operation,
     recv_stream::{self, RecvStream},
     send_stream::{self, SendStream},
 };
@@ -25,6 +26,25 @@ use crate::{
 pub(crate) enum Half {
     Send,
     Recv,
+}
+
+/// Counts a caller that waits for the peer's limit, for as long as it does.
+struct Opening {
+    session: Arc<Session>,
+    bidirectional: bool,
+}
+
+impl Opening {
+    fn new(session: Arc<Session>, bidirectional: bool) -> Self {
+        session.openings[usize::from(bidirectional)].fetch_add(1, AcqRel);
+        Self { session, bidirectional }
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.session.openings[usize::from(self.bidirectional)].fetch_sub(1, AcqRel);
+    }
 }
 
 /// A stream of the peer, or one that was opened.
@@ -127,13 +147,15 @@ impl Session {
         }
     }
 
-    pub(crate) fn count_opening(&self, bidirectional: bool, begins: bool) {
-        let openings = &self.openings[usize::from(bidirectional)];
-        if begins {
-            openings.fetch_add(1, AcqRel)
-        } else {
-            openings.fetch_sub(1, AcqRel)
-        };
+    /// [`Session::open`] as an operation: a place in the queue for stream credit.
+    pub fn openable(self: &Arc<Self>, bidirectional: bool) -> Arc<Operation<Result<Stream, OpenError>>> {
+        let counted = Opening::new(self.clone(), bidirectional);
+        let opened = async move { counted.session.open(bidirectional).await };
+        Operation::start(self.connection.driver(), self.port().clone(), opened, |opened| {
+            if let Ok(stream) = opened {
+                stream.turn_away();
+            }
+        })
     }
 
     /// An opening that failed counts as a stream error.

@@ -15,7 +15,7 @@ use wt_io::{
     endpoint::{self, ClientEndpoint, Endpoint},
     error::{CloseInfo, ConnectError, DatagramError, ListenError, OpenError, StreamEnd},
     http::{Exchange, NoContent},
-    opening::StreamOpening,
+    operation::Operation,
     proto::headers::HeaderList,
     recv_stream::RecvStream,
     send_stream::{SendStream, Written},
@@ -313,8 +313,9 @@ impl Peer {
         if let Some(stream) = self.try_open(bidirectional)? {
             return Ok(stream);
         }
-        let opening = CancelOnDrop(StreamOpening::start(&self.session, bidirectional));
-        self.event_loop.until(opening.0.ready(), || opening.0.take()).await
+        let opening = CancelOnDrop(self.session.openable(bidirectional));
+        let opened = self.event_loop.until(opening.0.ready(), || opening.0.take()).await;
+        opened.expect("the opening does not panic")
     }
 
     pub async fn open_uni(&self) -> Arc<SendStream> {
@@ -431,7 +432,7 @@ impl Peer {
     }
 }
 
-struct CancelOnDrop(Arc<StreamOpening>);
+struct CancelOnDrop(Arc<Operation<Result<Stream, OpenError>>>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {
