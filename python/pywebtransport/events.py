@@ -3,6 +3,7 @@
 How it works
     An emitter has one slot, `_emitter`, that is None (or unset, when a subclass skips `__init__`) until somebody
     registers a handler, waits, pauses or emits. Ten thousand streams that nobody listens to cost ten thousand pointers.
+    An event that nobody hears is a tuple in the history, and becomes an object when somebody looks there.
 
     The library emits in two ways. What happens once in the life of a session or connection goes through `emit()` and
     is in the history of the emitter. What happens per packet or per stream is emitted only `if self._wants(type)`:
@@ -23,7 +24,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.types import EventData, EventType, Timeout
@@ -138,6 +139,9 @@ class Event:
 
 EventHandler = Callable[[Event], Awaitable[None] | None]
 
+_Unheard: TypeAlias = tuple[EventType, float, EventData, Any]
+"""Type, timestamp, data and source of an event that nobody has heard."""
+
 
 class _Waiter:
     """One pending `wait_for`."""
@@ -170,17 +174,17 @@ class _State:
         self.waiters: dict[str, list[_Waiter]] = {}
         # None until an event waits, and a list: an empty deque takes 760 bytes, and every session has an emitter.
         self.queue: deque[Event] | None = None
-        self.history: list[Event] = []
+        self.history: list[Event | _Unheard] = []
         self.task: asyncio.Task[None] | None = None
         self.paused = False
         self.max_listeners = DEFAULT_MAX_LISTENERS
 
     def wants(self, event_type: str) -> bool:
         return bool(
-            self.handlers.get(event_type)
-            or self.once.get(event_type)
+            (self.handlers and self.handlers.get(event_type))
+            or (self.once and self.once.get(event_type))
             or self.wildcard
-            or self.waiters.get(event_type)
+            or (self.waiters and self.waiters.get(event_type))
             or self.paused
         )
 
@@ -191,10 +195,15 @@ class _State:
             logger.warning("Event queue is full (%d), dropping the oldest event", MAX_QUEUED_EVENTS)
         self.queue.append(event)
 
-    def remember(self, event: Event) -> None:
+    def remember(self, event: Event | _Unheard) -> None:
         self.history.append(event)
         if len(self.history) > MAX_HISTORY:
             del self.history[0]
+
+    def recorded(self) -> list[Event]:
+        events = [event if isinstance(event, Event) else _heard(*event) for event in self.history]
+        self.history[:] = events
+        return events
 
 
 class EventEmitter:
@@ -294,6 +303,9 @@ class EventEmitter:
             source: who emitted it.
         """
         state = self._state()
+        if not state.queue and isinstance(event_type, EventType) and not state.wants(event_type):
+            state.remember((event_type, get_timestamp(), data, source))
+            return
         event = Event(type=event_type, data=data, source=source)
         state.remember(event)
         if state.paused:
@@ -383,7 +395,7 @@ class EventEmitter:
         state = self._peek()
         if state is None or limit <= 0:
             return []
-        events = [event for event in state.history if event_type is None or event.type == event_type]
+        events = [event for event in state.recorded() if event_type is None or event.type == event_type]
         return events[-limit:]
 
     def clear_history(self) -> None:
@@ -433,9 +445,13 @@ class EventEmitter:
         event with the data `remembered`, if they are given: those may shrink later.
         """
         state = self._state()
+        is_wanted = state.wants(event_type)
+        if not is_wanted and isinstance(event_type, EventType):
+            state.remember((event_type, get_timestamp(), data if remembered is None else remembered, source))
+            return
         event = Event(type=event_type, data=data, source=source)
         state.remember(event if remembered is None else replace(event, data=remembered))
-        if state.wants(event_type):
+        if is_wanted:
             state.enqueue(event)
             self._start_task(state)
 
@@ -472,10 +488,14 @@ class EventEmitter:
         for handler in [*state.handlers.get(event.type, ()), *state.once.pop(event.type, ()), *state.wildcard]:
             try:
                 result = handler(event)
-                if inspect.isawaitable(result):
+                if result is not None and inspect.isawaitable(result):
                     await result
             except Exception as error:
                 logger.error("Error in handler for event %s: %s", event.type, error, exc_info=True)
+
+
+def _heard(event_type: EventType, timestamp: float, data: EventData, source: Any) -> Event:
+    return Event(type=event_type, timestamp=timestamp, data=data, source=source)
 
 
 DEFAULT_MAX_LISTENERS = 100
