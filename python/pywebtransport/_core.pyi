@@ -335,6 +335,9 @@ class Session:
     def is_connected(self) -> bool:
         """Whether the state is "connected" or "draining"."""
     @property
+    def was_established(self) -> bool:
+        """Whether it was ever connected."""
+    @property
     def close_info(self) -> CloseInfo | None:
         """Set once the session is closing, by whoever closed first."""
     def accept(self, headers: list[tuple[str, str]], subprotocols: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import string
 import urllib.parse
 
@@ -26,6 +27,11 @@ def parse_webtransport_url(url: URL) -> URLParts:
     Raises:
         ConfigurationError: another scheme, no host, or a port that is no number from 1 to 65535.
     """
+    return _parse(url) if isinstance(url, str) else _parse.__wrapped__(url)
+
+
+@functools.lru_cache(maxsize=32)  # urlsplit() keeps 128 anyway
+def _parse(url: URL) -> URLParts:
     try:
         parts = urllib.parse.urlsplit(url)
         host, port = parts.hostname, parts.port

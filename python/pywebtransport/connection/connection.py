@@ -339,15 +339,14 @@ class WebTransportConnection(EventEmitter):
         """Do the work of `wait_for_ready_session` for any session, with None for no limit."""
         core = self._sessions[session_id]
         if core.state == "connecting":
-            host, port = self.remote_address or ("", 0)
             await parked(
                 core.established(),
                 lambda _ticket: True if core.state != "connecting" else None,
                 timeout,
-                lambda: connect_timeout(host, port, timeout),
+                lambda: connect_timeout(*(self.remote_address or ("", 0)), timeout),
             )
         # A session that was accepted and closed in the same packet is still a session: its error names the close.
-        if core.counters()["ready_at"] == 0 and (info := core.close_info) is not None:
+        if not core.was_established and (info := core.close_info) is not None:
             raise self._not_established(core, info)
         return session_id
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import logging
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 from types import TracebackType
@@ -288,7 +289,7 @@ class ServerApp:
             stream_cleanup_interval=config.stream_cleanup_interval,
         )
         session._subprotocols = config.subprotocols
-        if config.access_log:
+        if config.access_log and logger.isEnabledFor(logging.INFO):
             # Texts, not the objects: the session refers to its connection weakly, and not to itself.
             session._on_answer = partial(logger.info, '%s "%s" %d', _peer(connection), session.path)
         await session.initialize()

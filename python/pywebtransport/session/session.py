@@ -381,7 +381,8 @@ class WebTransportSession(EventEmitter):
         self._answer_headers.update({name.lower(): value for name, value in headers.items()})
 
     def _check_unanswered(self) -> None:
-        if self._answered is not None or self.state is not SessionState.CONNECTING:
+        core = self._core
+        if self._answered is not None or (core is not None and core.state != "connecting"):
             raise (
                 self._closed_error()
                 if self.is_closed

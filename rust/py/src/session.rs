@@ -131,6 +131,11 @@ impl Session {
     }
 
     #[getter]
+    fn was_established(&self) -> bool {
+        self.io.stats().ready_at.get() > 0.0
+    }
+
+    #[getter]
     fn close_info(&self) -> Option<CloseInfo> {
         self.io.close_info().map(CloseInfo::from)
     }
