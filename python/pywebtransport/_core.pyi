@@ -87,6 +87,8 @@ class Bridge:
         """A socket of the loop driver became readable or writable. Registered by the bridge itself."""
     def on_timer(self) -> None:
         """The loop driver's timer fired. Registered by the bridge itself."""
+    def on_deadline(self) -> None:
+        """The limit of a wait is over. Registered by the bridge itself."""
     def on_turn_end(self) -> None:
         """The callbacks that were ready have run: drive what they left. Registered by the bridge itself."""
     def close(self) -> None:
