@@ -13,6 +13,7 @@
 
 pub mod bridge;
 pub mod certificate;
+mod cipher_suites;
 pub mod client;
 pub mod config;
 mod connect_stream;

@@ -15,6 +15,7 @@ use rustls::{
 
 use crate::{
     certificate::sha256,
+    cipher_suites,
     config::{ClientConfig, CommonConfig, ServerConfig, VerifyMode},
     error::TlsConfigError,
     resumption,
@@ -53,11 +54,12 @@ pub(crate) fn asks_clients(common: &CommonConfig) -> bool {
 /// A client's first choice decides, and rustls' own is AES-256 with SHA-384. AES-128 with SHA-256 is what browsers choose:
 /// a third less work for each byte, and for each handshake, as CPUs have instructions for SHA-256 and not for SHA-384.
 fn provider() -> Arc<CryptoProvider> {
-    let mut provider = aws_lc_rs::default_provider();
-    provider
-        .cipher_suites
-        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    Arc::new(provider)
+    let mut cipher_suites = cipher_suites::all();
+    cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(CryptoProvider {
+        cipher_suites,
+        ..aws_lc_rs::default_provider()
+    })
 }
 
 /// rustls' configuration of a server, which counts resumed handshakes.
