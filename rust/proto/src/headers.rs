@@ -305,6 +305,8 @@ impl Pseudo {
                 return Err(malformed("repeated pseudo-header"));
             }
         }
+        // A session keeps them.
+        headers.shrink_to_fit();
         Ok((pseudo, headers))
     }
 

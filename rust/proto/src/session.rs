@@ -434,12 +434,12 @@ impl Session {
 
     /// The next thing to know.
     pub fn poll_event(&mut self) -> Option<SessionEvent> {
-        self.events.pop_front()
+        pop(&mut self.events)
     }
 
     /// The next thing to do with the stream.
     pub fn poll_transmit(&mut self) -> Option<Transmit> {
-        self.transmits.pop_front()
+        pop(&mut self.transmits)
     }
 
     /// The session id: the id of the CONNECT stream.
@@ -759,6 +759,15 @@ fn frame_context(role: Role) -> FrameContext {
         Role::Client => FrameContext::Response,
         Role::Server => FrameContext::Request,
     }
+}
+
+/// Take the first; an idle session holds no buffer.
+fn pop<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if first.is_none() {
+        *queue = VecDeque::new();
+    }
+    first
 }
 
 fn malformed(reason: &'static str) -> StreamError {

@@ -61,7 +61,16 @@ impl Reader {
     /// The next payload or piece of one. `plan` is asked once per element with its type and length.
     ///
     /// An element of length zero yields one empty payload, unless it is skipped.
-    pub(crate) fn next<E>(&mut self, mut plan: impl FnMut(u64, u64) -> Result<Plan, E>) -> Result<Option<Payload>, E> {
+    pub(crate) fn next<E>(&mut self, plan: impl FnMut(u64, u64) -> Result<Plan, E>) -> Result<Option<Payload>, E> {
+        let found = self.read(plan);
+        if self.input.is_empty() {
+            // Most streams are idle most of the time, and hold no buffer then.
+            self.input = VecDeque::new();
+        }
+        found
+    }
+
+    fn read<E>(&mut self, mut plan: impl FnMut(u64, u64) -> Result<Plan, E>) -> Result<Option<Payload>, E> {
         loop {
             match &mut self.state {
                 State::Kind => {
