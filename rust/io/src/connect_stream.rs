@@ -8,9 +8,10 @@
 
 use std::{
     collections::VecDeque,
-    future::{Future, pending},
-    pin::Pin,
+    future::{Future, pending, poll_fn},
+    pin::{Pin, pin},
     sync::Arc,
+    task::Poll,
     time::Duration,
 };
 
@@ -26,7 +27,7 @@ use wt_quic::{ReadError, Stopped, WriteError};
 use crate::{
     config::CLOSE_ANSWER_TIMEOUT,
     connection::{Refusal, yield_now},
-    driver::{Either, Sleep, poll_once, select},
+    driver::{Sleep, poll_once},
     error::ConnectionEnd,
     session::{Command, Session},
 };
@@ -65,7 +66,7 @@ struct Task {
     reading: bool,
     phase: Phase,
     finished: bool,
-    heard: Option<SessionEvent>,
+    heard: Option<Box<SessionEvent>>,
     /// The peer has everything up to the FIN.
     acknowledged: bool,
 }
@@ -89,7 +90,7 @@ pub(crate) fn run(
         reading: true,
         phase: Phase::Running,
         finished: false,
-        heard,
+        heard: heard.map(Box::new),
         acknowledged: false,
     };
     // MAX_DATA and CLOSE must not starve behind bulk streams (protocol.md 9.3).
@@ -141,6 +142,8 @@ impl Task {
                 yield_now().await;
             }
             match self.step(&mut stopped).await {
+                // With its buffer, when nothing is left: few sessions write more than their answer.
+                Step::Wrote(Ok(whole)) if whole == self.out.len() => self.out = VecDeque::new(),
                 Step::Wrote(Ok(whole)) => drop(self.out.drain(..whole)),
                 Step::Wrote(Err(WriteError::Stopped(code))) | Step::Stopped(Stopped::ByPeer(code)) => {
                     self.out.clear();
@@ -229,55 +232,39 @@ impl Task {
             ..
         } = self;
         let ConnectStream { send, recv } = stream;
-        let write = async {
-            if out.is_empty() {
-                pending().await
-            } else {
-                send.write_chunks(out.make_contiguous()).await
-            }
-        };
-        let read = async {
-            if *reading {
-                recv.read_chunk().await
-            } else {
-                pending().await
-            }
-        };
-        let timing = async {
-            match phase {
-                Phase::Running | Phase::Delivering => pending().await,
-                Phase::Answering(timer) => {
-                    timer.await;
-                    Step::Timeout
-                }
-                Phase::Flushing(_, _, timer) => match select(session.flushed(), timer).await {
-                    Either::Left(()) => Step::Flushed,
-                    Either::Right(()) => Step::Timeout,
-                },
-            }
-        };
-        let stream_step = async {
-            match select(write, select(read, stopped)).await {
-                Either::Left(wrote) => Step::Wrote(wrote),
-                Either::Right(Either::Left(read)) => Step::Read(read),
-                Either::Right(Either::Right(stopped)) => Step::Stopped(stopped),
-            }
-        };
-        let other_step = async {
-            match select(
-                session.command_bell.notified(),
-                select(timing, session.connection().lost()),
-            )
-            .await
+        let mut command = pin!(session.command_bell.notified());
+        let mut lost = pin!(session.connection().lost());
+        let mut flushed = matches!(phase, Phase::Flushing(..)).then(|| Box::pin(session.flushed()));
+        // What needs no memory of its last poll is made anew at each, and lives no longer.
+        poll_fn(|cx| {
+            if !out.is_empty()
+                && let Poll::Ready(wrote) = pin!(send.write_chunks(out.make_contiguous())).poll(cx)
             {
-                Either::Left(()) => Step::Command,
-                Either::Right(Either::Left(step)) => step,
-                Either::Right(Either::Right(())) => Step::Lost,
+                return Poll::Ready(Step::Wrote(wrote));
             }
-        };
-        match select(stream_step, other_step).await {
-            Either::Left(step) | Either::Right(step) => step,
-        }
+            if *reading && let Poll::Ready(read) = pin!(recv.read_chunk()).poll(cx) {
+                return Poll::Ready(Step::Read(read));
+            }
+            if let Poll::Ready(stopped) = stopped.as_mut().poll(cx) {
+                return Poll::Ready(Step::Stopped(stopped));
+            }
+            if command.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Step::Command);
+            }
+            if flushed
+                .as_mut()
+                .is_some_and(|flushed| flushed.as_mut().poll(cx).is_ready())
+            {
+                return Poll::Ready(Step::Flushed);
+            }
+            if let Phase::Answering(timer) | Phase::Flushing(_, _, timer) = phase
+                && Pin::new(timer).poll(cx).is_ready()
+            {
+                return Poll::Ready(Step::Timeout);
+            }
+            lost.as_mut().poll(cx).map(|()| Step::Lost)
+        })
+        .await
     }
 
     /// The peer does not answer.
@@ -372,7 +359,8 @@ impl Task {
     async fn handle_events(&mut self) {
         let mut datagrams = Vec::new();
         loop {
-            let event = self.heard.take().or_else(|| self.machine.poll_event());
+            let heard = self.heard.take().map(|event| *event);
+            let event = heard.or_else(|| self.machine.poll_event());
             let session = &self.session;
             if let Some(SessionEvent::Datagram(payload)) = event {
                 datagrams.push(payload);

@@ -1,12 +1,14 @@
 //! One HTTP/3 connection: its sessions, its settings and its end.
 //!
 //! Tasks of a connection, all of them running whatever the application does: `incoming` accepts streams and reads
-//! datagrams, each CONNECT stream has its task, and `supervise` waits for the end and turns away what waited too long
-//! for its session. A session's close never closes the connection; the application or an error of connection width does.
+//! datagrams, each CONNECT stream has its task, and `supervise` waits for the end, sees to this side's control stream and
+//! turns away what waited too long for its session. A session's close never closes the connection; the application or an error of connection width does.
 
 use std::{
-    future::pending,
+    convert::Infallible,
+    future::{Future, poll_fn},
     net::SocketAddr,
+    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{
@@ -14,6 +16,7 @@ use std::{
             Ordering::{AcqRel, Acquire, Relaxed, Release},
         },
     },
+    task::Poll,
 };
 
 use bytes::Bytes;
@@ -50,7 +53,7 @@ use crate::{
     flow_control::FlowControl,
     gate::Gate,
     incoming,
-    server::ServerShared,
+    server::{Active, ServerShared},
     session::{Arrived, Session, reject},
     stats::ConnectionStats,
 };
@@ -92,7 +95,7 @@ pub struct Connection {
     limits: Arc<CommonConfig>,
     max_sessions: u64,
     server: Option<Arc<ServerShared>>,
-    local_settings: Settings,
+    local_settings: Arc<Settings>,
     peer_settings: OnceLock<Settings>,
     negotiated: OnceLock<Result<Dialect, Unsupported>>,
     /// Opens with the peer's SETTINGS.
@@ -125,11 +128,15 @@ impl Connection {
         role: Role,
         limits: Arc<CommonConfig>,
         max_sessions: u64,
-        server: Option<Arc<ServerShared>>,
+        server: Option<Active>,
         control: Option<ControlStream>,
     ) -> Arc<Self> {
         let Place { driver, port, socket } = place;
-        let local_settings = settings_of(role, &limits);
+        let shared = server.as_ref().map(Active::server);
+        let local_settings = match &shared {
+            Some(server) => server.settings.clone(),
+            None => Arc::new(settings_of(role, &limits)),
+        };
         let registry = Registry::new(
             role,
             Limits {
@@ -150,7 +157,7 @@ impl Connection {
             role,
             limits,
             max_sessions,
-            server,
+            server: shared,
             local_settings,
             peer_settings: OnceLock::new(),
             negotiated: OnceLock::new(),
@@ -173,11 +180,8 @@ impl Connection {
         });
         connection.stats.established_at.set_once();
         connection.touch();
-        driver.spawn(supervise(connection.clone()));
-        driver.spawn(control_stream::send(connection.clone(), control));
-        driver.spawn(incoming::accept_uni(connection.clone()));
-        driver.spawn(incoming::accept_bi(connection.clone()));
-        driver.spawn(incoming::read_datagrams(connection.clone()));
+        driver.spawn(supervise(connection.clone(), server, control));
+        driver.spawn(incoming::receive(connection.clone()));
         connection
     }
 
@@ -536,7 +540,7 @@ impl Connection {
     fn adopt(&self, session: &Arc<Session>) {
         let early = self.registry.lock().insert(session.id(), session.clone());
         self.fit_quic_limits();
-        session.spawn_datagram_pump();
+        session.max_datagram_size();
         for arrived in early.streams {
             if let Some((recv, quic)) = session.arrive(arrived) {
                 self.driver.spawn(crate::recv_stream::pump(recv, quic));
@@ -635,38 +639,49 @@ pub enum Unready {
     Ended(ConnectionEnd),
 }
 
-/// Wait for the end of the connection; meanwhile turn away what waited too long for its session.
-async fn supervise(connection: Arc<Connection>) {
-    let expiry = async {
-        loop {
-            let next = connection.registry.lock().next_timeout();
-            let timer = async {
-                match next {
-                    Some(at) => {
-                        connection
-                            .driver
-                            .sleep(at.saturating_duration_since(connection.driver.now()))
-                            .await
-                    }
-                    None => pending().await,
-                }
-            };
-            let _ = select(connection.early_bell.notified(), timer).await;
-            let expired = connection.registry.lock().expire(connection.driver.now());
-            for arrived in expired {
-                connection.stats.streams_rejected.add(1);
-                reject(arrived, Code::WT_BUFFERED_STREAM_REJECTED);
-            }
+/// Wait for the end of the connection; meanwhile see to this side's control stream, and turn away what waited too long for
+/// its session.
+fn supervise(
+    connection: Arc<Connection>,
+    place: Option<Active>,
+    control: Option<ControlStream>,
+) -> impl Future<Output = ()> + Send + 'static {
+    // What is soon over takes no room for as long as the connection lives.
+    let opened = Box::pin(control_stream::open(connection.clone(), control));
+    async move {
+        let _ = select(
+            connection.quic.closed(),
+            select(control_stream::send(&connection, opened), expire(&connection)),
+        )
+        .await;
+        // Fills in who ended it, if it was not this side.
+        let _ = connection.end();
+        connection.stats.closed_at.set_once();
+        connection.ended.open();
+        connection.changed();
+        if let Some(server) = &connection.server {
+            server.connection_ended(&connection);
         }
-    };
-    let _: crate::driver::Either<_, ()> = select(connection.quic.closed(), expiry).await;
-    // Fills in who ended it, if it was not this side.
-    let _ = connection.end();
-    connection.stats.closed_at.set_once();
-    connection.ended.open();
-    connection.changed();
-    if let Some(server) = &connection.server {
-        server.connection_ended(&connection);
+        drop(place);
+    }
+}
+
+/// Turn away what waited too long for its session.
+async fn expire(connection: &Connection) -> Infallible {
+    loop {
+        let next = connection.registry.lock().next_timeout();
+        let mut timer = next.map(|at| {
+            connection
+                .driver
+                .sleep(at.saturating_duration_since(connection.driver.now()))
+        });
+        let due = poll_fn(|cx| timer.as_mut().map_or(Poll::Pending, |timer| Pin::new(timer).poll(cx)));
+        let _ = select(connection.early_bell.notified(), due).await;
+        let expired = connection.registry.lock().expire(connection.driver.now());
+        for arrived in expired {
+            connection.stats.streams_rejected.add(1);
+            reject(arrived, Code::WT_BUFFERED_STREAM_REJECTED);
+        }
     }
 }
 

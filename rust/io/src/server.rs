@@ -17,7 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use quinn::crypto::rustls::QuicServerConfig;
 use tokio::sync::Notify;
-use wt_proto::{dialect::Role, error_code::Code, origin::OriginPolicy};
+use wt_proto::{dialect::Role, error_code::Code, origin::OriginPolicy, settings::Settings};
 
 use crate::{
     bridge::{
@@ -41,6 +41,8 @@ use crate::{
 
 mod drain;
 mod handshake;
+
+pub(crate) use handshake::Active;
 
 /// How long a closing server waits for its connections to be forgotten.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -85,6 +87,8 @@ pub struct ServerShared {
     closed: AtomicBool,
     /// Opens when the port is released.
     released: Gate,
+    /// Of its connections.
+    pub(crate) settings: Arc<Settings>,
     /// What its control streams begin with, if that may be told before the handshake is over.
     early_preface: Option<Bytes>,
     pub(crate) origins: OriginPolicy,
@@ -155,6 +159,7 @@ impl Server {
                 .map_err(failed)?;
             endpoint::remember(&endpoint);
             let address = canonical(endpoint.local_addr().map_err(failed)?);
+            let settings = Arc::new(settings_of(Role::Server, &config.common));
             let shared = Arc::new(ServerShared {
                 port,
                 queue: Mutex::default(),
@@ -167,8 +172,8 @@ impl Server {
                 exchanges: AtomicUsize::new(0),
                 closed: AtomicBool::new(false),
                 released: Gate::default(),
-                early_preface: (!tls::asks_clients(&config.common))
-                    .then(|| preface(&settings_of(Role::Server, &config.common))),
+                early_preface: (!tls::asks_clients(&config.common)).then(|| preface(&settings)),
+                settings,
                 origins: config.allowed_origins.clone(),
                 request_timeout: config.request_timeout,
                 stats,
@@ -361,7 +366,7 @@ async fn accept(
                 Role::Server,
                 limits,
                 max_sessions,
-                Some(shared.clone()),
+                Some(active),
                 control,
             );
             shared.push_connection(connection.clone());
@@ -369,11 +374,6 @@ async fn accept(
                 // It began while this was under way.
                 connection.go_away();
             }
-            // A task of its own: a connection lives long, and this one is as large as a handshake.
-            place.driver.spawn(async move {
-                connection.lost().await;
-                drop(active);
-            });
         });
     }
 }

@@ -35,7 +35,7 @@ use crate::{
     },
     config::{CommonConfig, SESSION_SEND_BUDGET},
     connection::Connection,
-    datagram::{self, Datagrams},
+    datagram::Datagrams,
     error::{AnswerError, ExportError, StreamEnd},
     flow_control::{Credits, FlowControl},
     gate::Gate,
@@ -125,8 +125,8 @@ pub struct Session {
     changes: WaitQueue,
     subscriber: AtomicU64,
     datagrams: Datagrams,
-    /// None: it is off on this connection.
-    flow_control: Option<FlowControl>,
+    /// None: it is off on this connection, as it is by default.
+    flow_control: Option<Box<FlowControl>>,
     /// Openings that wait for the peer's limit: unidirectional, bidirectional.
     openings: [AtomicUsize; 2],
     queued: AtomicUsize,
@@ -138,7 +138,7 @@ impl Session {
     pub(crate) fn new(id: u64, connection: Arc<Connection>) -> Arc<Self> {
         let limits = connection.limits();
         let datagrams = Datagrams::new(id, limits.datagram_queue_size, limits.datagram_overflow);
-        let flow_control = FlowControl::of(&connection);
+        let flow_control = FlowControl::of(&connection).map(Box::new);
         let session = Self {
             id,
             connection,
@@ -373,7 +373,7 @@ impl Session {
     }
 
     pub(crate) fn flow_control(&self) -> Option<&FlowControl> {
-        self.flow_control.as_ref()
+        self.flow_control.as_deref()
     }
 
     pub(crate) fn set_request(&self, request: ConnectRequest) {
@@ -503,11 +503,6 @@ impl Session {
             }
         }
         self.wake_all();
-    }
-
-    pub(crate) fn spawn_datagram_pump(self: &Arc<Self>) {
-        self.max_datagram_size();
-        self.connection.driver().spawn(datagram::pump(self.clone()));
     }
 }
 

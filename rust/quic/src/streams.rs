@@ -6,12 +6,14 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use quinn::{Connection, ConnectionError, VarInt};
+use pin_project_lite::pin_project;
+use quinn::{Connection, ConnectionError, StoppedError, VarInt};
 
 use crate::stream_limits::{Direction, OpenStream, StreamLimits};
 
@@ -114,14 +116,29 @@ impl SendStream {
 
     /// Resolves when the peer stops the stream, or when all is acknowledged after [`finish`](Self::finish).
     pub fn stopped(&self) -> impl Future<Output = Stopped> + Send + 'static {
-        let stopped = self.inner.stopped();
-        async move {
-            match stopped.await {
-                Ok(Some(code)) => Stopped::ByPeer(code.into_inner()),
-                Ok(None) => Stopped::Acknowledged,
-                Err(_) => Stopped::ConnectionLost,
-            }
+        WaitForStop {
+            inner: self.inner.stopped(),
         }
+    }
+}
+
+pin_project! {
+    // Not an async block: that would hold quinn's future twice, for as long as the stream lives.
+    struct WaitForStop<F> {
+        #[pin]
+        inner: F,
+    }
+}
+
+impl<F: Future<Output = Result<Option<VarInt>, StoppedError>>> Future for WaitForStop<F> {
+    type Output = Stopped;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Stopped> {
+        self.project().inner.poll(cx).map(|stopped| match stopped {
+            Ok(Some(code)) => Stopped::ByPeer(code.into_inner()),
+            Ok(None) => Stopped::Acknowledged,
+            Err(_) => Stopped::ConnectionLost,
+        })
     }
 }
 

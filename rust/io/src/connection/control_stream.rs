@@ -1,8 +1,12 @@
 //! This side's control stream: SETTINGS first, GOAWAY when it winds down.
 
-use std::sync::{
-    Arc,
-    atomic::Ordering::{AcqRel, Acquire},
+use std::{
+    convert::Infallible,
+    future::{Future, pending},
+    sync::{
+        Arc,
+        atomic::Ordering::{AcqRel, Acquire},
+    },
 };
 
 use bytes::{Bytes, BytesMut};
@@ -97,33 +101,42 @@ pub(crate) async fn begin(quic: &wt_quic::Connection, preface: Bytes) -> Option<
     Some(ControlStream { send, rest })
 }
 
-/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
-pub(super) async fn send(connection: Arc<Connection>, begun: Option<ControlStream>) {
+/// Open the control stream, unless it is, and send all of its beginning. None: the connection is lost.
+pub(super) async fn open(connection: Arc<Connection>, begun: Option<ControlStream>) -> Option<wt_quic::SendStream> {
     let begun = match begun {
-        Some(begun) => Some(begun),
-        None => begin(&connection.quic, preface(&connection.local_settings)).await,
+        Some(begun) => begun,
+        None => begin(&connection.quic, preface(&connection.local_settings)).await?,
     };
-    let Some(ControlStream { mut send, rest }) = begun else {
-        return;
-    };
+    let ControlStream { mut send, rest } = begun;
     write(&mut send, rest).await;
+    Some(send)
+}
+
+/// RFC 9114 section 6.2.1: the control stream comes first, begins with SETTINGS and is never closed.
+pub(super) async fn send(
+    connection: &Connection,
+    opened: impl Future<Output = Option<wt_quic::SendStream>>,
+) -> Infallible {
+    let Some(mut send) = opened.await else {
+        return pending().await;
+    };
     let stopped = send.stopped();
     let winding_down = async {
-        if let Either::Left(()) = select(connection.goaway_due.passed(), connection.ended.passed()).await {
-            let frame = connection.goaway_frame.lock().clone();
-            write(&mut send, frame).await;
-        }
-        connection.ended.passed().await;
+        connection.goaway_due.passed().await;
+        let frame = connection.goaway_frame.lock().clone();
+        Box::pin(write(&mut send, frame)).await;
+        pending().await
     };
-    if let Either::Right(Stopped::ByPeer(_)) = select(winding_down, stopped).await {
+    let ended: Either<Infallible, Stopped> = select(winding_down, stopped).await;
+    if let Either::Right(Stopped::ByPeer(_)) = ended {
         // RFC 9114 section 6.2.1: the peer MUST NOT ask for that. RFC 9000 section 3.5 wants a reset as the answer, and a
         // control stream that is closed MUST be an error of the connection.
         connection.fail(&ConnectionError {
             code: Code::H3_CLOSED_CRITICAL_STREAM,
             reason: "the peer stopped the control stream of this side",
         });
-        connection.ended.passed().await;
     }
+    pending().await
 }
 
 /// Write all of it, or as much as the peer and the connection let through.

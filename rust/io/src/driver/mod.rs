@@ -14,9 +14,9 @@ use std::{
     future::Future,
     io,
     net::SocketAddr,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -191,6 +191,14 @@ impl<F: Future> Future for Timeout<F> {
             Either::Left(value) => Some(value),
             Either::Right(()) => None,
         })
+    }
+}
+
+/// Poll a future once, without being woken by it; None when it is not ready.
+pub(crate) fn now<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Some(value),
+        Poll::Pending => None,
     }
 }
 

@@ -52,7 +52,14 @@ impl Drop for Pending {
 }
 
 /// Counts a connection for as long as it lives.
-pub(super) struct Active(Arc<ServerShared>);
+pub(crate) struct Active(Arc<ServerShared>);
+
+impl Active {
+    /// Whose connection it is.
+    pub(crate) fn server(&self) -> Arc<ServerShared> {
+        self.0.clone()
+    }
+}
 
 impl Drop for Active {
     fn drop(&mut self) {
