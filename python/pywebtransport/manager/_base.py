@@ -40,6 +40,7 @@ class _BaseResourceManager(ABC, Generic[ResourceId, ResourceType]):
         self._resources: dict[ResourceId, ResourceType] = {}
         self._active = False
         self._sweeper: asyncio.Task[None] | None = None
+        self._on_leave: Callable[[ResourceType], None] | None = None
         self._total_created = self._total_closed = self._max_concurrent = 0
 
     async def __aenter__(self) -> Self:
@@ -107,6 +108,10 @@ class _BaseResourceManager(ABC, Generic[ResourceId, ResourceType]):
         """Close one entry."""
 
     @abstractmethod
+    def _key_of(self, resource: ResourceType) -> ResourceId:
+        """Return the key that an entry is registered with."""
+
+    @abstractmethod
     def _is_resource_closed(self, resource: ResourceType) -> bool:
         """Tell whether an entry is closed."""
 
@@ -122,9 +127,15 @@ class _BaseResourceManager(ABC, Generic[ResourceId, ResourceType]):
         self._max_concurrent = max(self._max_concurrent, len(self._resources))
         on_close = getattr(resource, "_on_close", None)
         if on_close is not None:
-            on_close(lambda _resource: self._discard(key))
+            if self._on_leave is None:
+                self._on_leave = self._leave  # one object for all entries
+            on_close(self._on_leave)
         elif self._sweeper is None:
             self._sweeper = asyncio.get_running_loop().create_task(self._sweep(), name=f"{self._name}-manager")
+
+    def _leave(self, resource: ResourceType) -> None:
+        """Take out an entry that has ended."""
+        self._discard(self._key_of(resource))
 
     def _discard(self, key: ResourceId) -> ResourceType | None:
         """Take an entry out."""

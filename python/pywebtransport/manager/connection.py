@@ -74,5 +74,8 @@ class ConnectionManager(_BaseResourceManager[ConnectionId, WebTransportConnectio
     async def _close_resource(self, resource: WebTransportConnection) -> None:
         await resource.close(reason="Shutting down")
 
+    def _key_of(self, resource: WebTransportConnection) -> ConnectionId:
+        return resource.connection_id
+
     def _is_resource_closed(self, resource: WebTransportConnection) -> bool:
         return resource.is_closed

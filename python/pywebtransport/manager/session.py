@@ -53,5 +53,8 @@ class SessionManager(_BaseResourceManager[SessionId, "WebTransportSession"]):
         if not resource.is_closed:
             await resource.close(close_connection=False)
 
+    def _key_of(self, resource: WebTransportSession) -> SessionId:
+        return resource.session_id
+
     def _is_resource_closed(self, resource: WebTransportSession) -> bool:
         return resource.is_closed

@@ -49,8 +49,8 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
             stream_cleanup_interval: kept for compatibility: streams are cleaned up as they close.
         """
         super().__init__("stream", max_streams, stream_cleanup_interval)
-        self._stream_factory = stream_factory
-        self._session_factory = session_factory
+        self._stream_factory: Callable[[bool], Awaitable[StreamId]] | None = stream_factory
+        self._session_factory: Callable[[], WebTransportSession | None] = session_factory
         self._own: dict[StreamId, weakref.ref[StreamType]] = {}
         self._others: dict[StreamId, weakref.ref[StreamType]] = {}
         self._opening = 0  # own streams that wait for the peer's credit
@@ -60,18 +60,9 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
     @classmethod
     def _view_of(cls, session: WebTransportSession, max_streams: int, cleanup_interval: float) -> Self:
         """Make the manager of a session: active, and without keeping the session alive."""
-        reference = weakref.ref(session)
-
-        def find() -> WebTransportSession:
-            found = reference()
-            if found is None:
-                raise StreamError("The session of this stream manager is gone")
-            return found
-
-        async def open_stream(is_unidirectional: bool) -> StreamId:
-            return await find()._open_id(is_unidirectional)
-
-        manager = cls(open_stream, find, max_streams, cleanup_interval)
+        find: Any = weakref.ref(session)
+        manager = cls(find, find, max_streams, cleanup_interval)
+        manager._stream_factory = None  # the session opens them itself
         manager._active = True
         return manager
 
@@ -102,14 +93,14 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
             StreamError: "stream limit (N) reached", the peer allowed none in time, or the manager is not activated.
             SessionError: the session is not ready, or has ended.
         """
-        stream = WebTransportStream(await self._create(False), self._session_factory())
+        stream = WebTransportStream(await self._create(False), self._session())
         await stream.initialize()
         self._track(stream, own=True)
         return stream
 
     async def create_unidirectional_stream(self) -> WebTransportSendStream:
         """Open a stream to send on; everything else is as with `create_bidirectional_stream`."""
-        stream = WebTransportSendStream(await self._create(True), self._session_factory())
+        stream = WebTransportSendStream(await self._create(True), self._session())
         await stream.initialize()
         self._track(stream, own=True)
         return stream
@@ -118,7 +109,15 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
         self._require_active()
         if not self._has_room():
             raise self._limit_error()
+        if self._stream_factory is None:
+            return await self._session()._open_id(is_unidirectional)
         return await self._stream_factory(is_unidirectional)
+
+    def _session(self) -> WebTransportSession:
+        session = self._session_factory()
+        if session is None:
+            raise StreamError("The session of this stream manager is gone")
+        return session
 
     async def add_stream(self, stream: StreamType) -> None:
         """Register a stream that was made elsewhere, and hold it; it does not count against the limit.
@@ -244,6 +243,9 @@ class StreamManager(_BaseResourceManager[StreamId, StreamType]):
             await resource.close()
         if isinstance(resource, WebTransportReceiveStream) and not resource.is_closed:
             await WebTransportReceiveStream.abort(resource)
+
+    def _key_of(self, resource: StreamType) -> StreamId:
+        return resource.stream_id
 
     def _is_resource_closed(self, resource: StreamType) -> bool:
         return resource.is_closed

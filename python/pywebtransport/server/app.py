@@ -280,6 +280,28 @@ class ServerApp:
         self, connection: WebTransportConnection, session_id: SessionId, core: _core.Session
     ) -> None:
         """Decide about a request, and run its handler."""
+        session, handler = await self._admit(connection, session_id, core)
+        if handler is None:
+            return
+        try:
+            await handler(session)
+            if session._answered is None and not session.is_closed:
+                logger.error("Handler for %s returned without accept() or reject()", session.path)
+        except Exception as error:
+            if _is_departure(error, session._core.close_info if session._core is not None else None):
+                logger.debug("Handler for %s ended: %s", session.path, error)
+            else:
+                logger.error("Handler for %s failed", session.path, exc_info=True)
+        finally:
+            if session._answered is None and session.state is SessionState.CONNECTING:
+                session.reject(500)
+            # In the same loop turn in which the handler's frame dies: see `stream/_base.py`, "Ownership".
+            await session.close()
+
+    async def _admit(
+        self, connection: WebTransportConnection, session_id: SessionId, core: _core.Session
+    ) -> tuple[WebTransportSession, SessionHandler | None]:
+        """Decide about a request; without a handler it is answered. Apart from it, because that one lives long."""
         config = self._server.config
         session = WebTransportSession(
             connection,
@@ -302,17 +324,16 @@ class ServerApp:
                     session.accept()
         except SessionError:
             logger.debug("Session request for %s ended before it was answered", session.path)
-            return
+            return session, None
         except ValueError as error:  # headers that middleware has added
             logger.error("Session request for %s cannot be answered: %s", session.path, error)
             core.reject(500, [])
             session._answer(500)
-            return
+            return session, None
         except BaseException:
             core.reject(500, [])  # cancelled in the middle of the decision
             raise
-        if handler is not None:
-            await self._run_handler(handler, session)
+        return session, handler
 
     async def _decide(self, session: WebTransportSession) -> tuple[SessionHandler | None, int]:
         """Return the handler, or None and the status of the refusal, unless the middleware has answered itself."""
@@ -341,22 +362,6 @@ class ServerApp:
         status = await http.serve(core, self._http_router, self._router._knows)
         if self._server.config.access_log:
             logger.info('%s "%s %s" %d', _peer(connection), core.method, core.path, status)
-
-    async def _run_handler(self, handler: SessionHandler, session: WebTransportSession) -> None:
-        try:
-            await handler(session)
-            if session._answered is None and not session.is_closed:
-                logger.error("Handler for %s returned without accept() or reject()", session.path)
-        except Exception as error:
-            if _is_departure(error, session._core.close_info if session._core is not None else None):
-                logger.debug("Handler for %s ended: %s", session.path, error)
-            else:
-                logger.error("Handler for %s failed", session.path, exc_info=True)
-        finally:
-            if session._answered is None and session.state is SessionState.CONNECTING:
-                session.reject(500)
-            # In the same loop turn in which the handler's frame dies: see `stream/_base.py`, "Ownership".
-            await session.close()
 
 
 def _options(subprotocols: list[str] | None, auto_accept: bool) -> Callable[[SessionHandler], SessionHandler]:
