@@ -1,16 +1,17 @@
 """Events: the `Event` record and the `EventEmitter` that connections, sessions, streams and transports are.
 
 How it works
-    An emitter has one slot, `_emitter`, that is None (or unset, when a subclass skips `__init__`) until somebody
-    registers a handler, waits, pauses or emits. Ten thousand streams that nobody listens to cost ten thousand pointers.
-    An event that nobody hears is a tuple in the history, and becomes an object when somebody looks there.
+    An emitter has two slots, for who listens and for the history, that are None (or unset, when a subclass skips
+    `__init__`) until they are needed. Ten thousand streams that nobody listens to cost twenty thousand pointers.
 
     The library emits in two ways. What happens once in the life of a session or connection goes through `emit()` and
     is in the history of the emitter. What happens per packet or per stream is emitted only `if self._wants(type)`:
     without a listener no event object is built, and the history does not grow.
 
     `emit()` runs the handlers before it returns. Code that must not wait for a slow handler uses `_emit_soon()`, which
-    queues the event for a task. Events that were queued, by it or by `pause()`, are handled before later ones.
+    queues the event for a task. Events that were queued, by it or by `pause()`, are handled before later ones. Of an
+    event that nobody hears the history gets a record, which becomes an `Event` when it is read; `_note()` leaves making
+    its data to that moment as well.
 
 Rules for subclasses
     `__slots__` is supported. A class that mixes this one with another base that has non-empty slots cannot be laid
@@ -24,7 +25,7 @@ import inspect
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from pywebtransport.exceptions import WebTransportError
 from pywebtransport.types import EventData, EventType, Timeout
@@ -138,9 +139,7 @@ class Event:
 
 
 EventHandler = Callable[[Event], Awaitable[None] | None]
-
-_Unheard: TypeAlias = tuple[EventType, float, EventData, Any]
-"""Type, timestamp, data and source of an event that nobody has heard."""
+_Note = tuple[Any, ...]  # an event that nobody has heard: type, time, source, what returns the data, its arguments
 
 
 class _Waiter:
@@ -163,18 +162,16 @@ class _Waiter:
 
 
 class _State:
-    """What an emitter needs once somebody uses it."""
+    """What an emitter needs once somebody listens."""
 
-    __slots__ = ("handlers", "history", "max_listeners", "once", "paused", "queue", "task", "waiters", "wildcard")
+    __slots__ = ("handlers", "max_listeners", "once", "paused", "queue", "task", "waiters", "wildcard")
 
     def __init__(self) -> None:
         self.handlers: dict[str, list[EventHandler]] = {}
         self.once: dict[str, list[EventHandler]] = {}
         self.wildcard: list[EventHandler] = []
         self.waiters: dict[str, list[_Waiter]] = {}
-        # None until an event waits, and a list: an empty deque takes 760 bytes, and every session has an emitter.
-        self.queue: deque[Event] | None = None
-        self.history: list[Event | _Unheard] = []
+        self.queue: deque[Event] | None = None  # an empty one takes 760 bytes
         self.task: asyncio.Task[None] | None = None
         self.paused = False
         self.max_listeners = DEFAULT_MAX_LISTENERS
@@ -195,16 +192,6 @@ class _State:
             logger.warning("Event queue is full (%d), dropping the oldest event", MAX_QUEUED_EVENTS)
         self.queue.append(event)
 
-    def remember(self, event: Event | _Unheard) -> None:
-        self.history.append(event)
-        if len(self.history) > MAX_HISTORY:
-            del self.history[0]
-
-    def recorded(self) -> list[Event]:
-        events = [event if isinstance(event, Event) else _heard(*event) for event in self.history]
-        self.history[:] = events
-        return events
-
 
 class EventEmitter:
     """Calls the handlers registered for an event.
@@ -213,14 +200,15 @@ class EventEmitter:
     belongs to the event loop that uses it and is not safe to share between threads.
     """
 
-    __slots__ = ("__weakref__", "_emitter")
+    __slots__ = ("__weakref__", "_emitter", "_history")
 
     _emitter: _State | None
+    _history: list[Event | _Note] | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Read `max_listeners` (default 100), beyond which registering logs a warning; ignore everything else."""
         if self._peek() is None:  # a diamond of emitters runs this twice
-            self._emitter = None  # found faster than a slot that is unset
+            self._emitter = self._history = None  # found faster than a slot that is unset
         if "max_listeners" in kwargs:
             self._state().max_listeners = kwargs["max_listeners"]
 
@@ -302,12 +290,14 @@ class EventEmitter:
             data: what belongs to it.
             source: who emitted it.
         """
-        state = self._state()
-        if not state.queue and isinstance(event_type, EventType) and not state.wants(event_type):
-            state.remember((event_type, get_timestamp(), data, source))
+        state = self._peek()
+        if isinstance(event_type, EventType) and not self._wants(event_type) and (state is None or not state.queue):
+            self._remember((event_type, get_timestamp(), source, _as_given, data))
             return
         event = Event(type=event_type, data=data, source=source)
-        state.remember(event)
+        self._remember(event)
+        if state is None:
+            return
         if state.paused:
             state.enqueue(event)
             return
@@ -392,17 +382,17 @@ class EventEmitter:
 
     def get_event_history(self, event_type: EventType | str | None = None, limit: int = 100) -> list[Event]:
         """Return the newest `limit` events, of one type or of all, oldest first. The last 1000 are kept."""
-        state = self._peek()
-        if state is None or limit <= 0:
+        history = getattr(self, "_history", None)
+        if history is None or limit <= 0:
             return []
-        events = [event for event in state.recorded() if event_type is None or event.type == event_type]
+        # In place: an event has the same id whenever it is looked at.
+        history[:] = [entry if isinstance(entry, Event) else self._event_of(entry) for entry in history]
+        events = [event for event in history if event_type is None or event.type == event_type]
         return events[-limit:]
 
     def clear_history(self) -> None:
         """Forget the recorded events."""
-        state = self._peek()
-        if state is not None:
-            state.history.clear()
+        self._history = None
 
     def get_stats(self) -> dict[str, Any]:
         """Return counts of handlers, recorded and queued events, and whether the emitter is paused.
@@ -416,7 +406,7 @@ class EventEmitter:
             "total_once_handlers": sum(map(len, state.once.values())),
             "wildcard_handlers": len(state.wildcard),
             "event_types": sum(1 for handlers in state.handlers.values() if handlers),
-            "history_size": len(state.history),
+            "history_size": len(getattr(self, "_history", None) or ()),
             "queued_events": len(state.queue or ()),
             "paused": state.paused,
         }
@@ -444,16 +434,34 @@ class EventEmitter:
         Events keep their order. Without a running event loop they wait for the next `emit()`. The history holds the
         event with the data `remembered`, if they are given: those may shrink later.
         """
-        state = self._state()
-        is_wanted = state.wants(event_type)
-        if not is_wanted and isinstance(event_type, EventType):
-            state.remember((event_type, get_timestamp(), data if remembered is None else remembered, source))
+        state = self._peek()
+        if state is None or not state.wants(event_type):
+            self._remember((event_type, get_timestamp(), source, _as_given, data if remembered is None else remembered))
             return
         event = Event(type=event_type, data=data, source=source)
-        state.remember(event if remembered is None else replace(event, data=remembered))
-        if is_wanted:
-            state.enqueue(event)
-            self._start_task(state)
+        self._remember(event if remembered is None else replace(event, data=remembered))
+        state.enqueue(event)
+        self._start_task(state)
+
+    def _note(self, event_type: EventType, data_of: Callable[..., EventData], *args: Any) -> None:
+        """Do the same with the data that `data_of(self, *args)` returns, now or when the history is read."""
+        if self._wants(event_type):
+            self._emit_soon(event_type, data_of(self, *args))
+        else:
+            self._remember((event_type, get_timestamp(), None, data_of, *args))
+
+    def _event_of(self, note: _Note) -> Event:
+        event_type, timestamp, source, data_of, *args = note
+        return Event(type=event_type, timestamp=timestamp, data=data_of(self, *args), source=source)
+
+    def _remember(self, entry: Event | _Note) -> None:
+        history = getattr(self, "_history", None)
+        if history is None:
+            self._history = [entry]  # most have one or two
+            return
+        history.append(entry)
+        if len(history) > MAX_HISTORY:
+            del history[0]
 
     def _peek(self) -> _State | None:
         """Return the state, or None when nobody used this emitter yet."""
@@ -494,8 +502,8 @@ class EventEmitter:
                 logger.error("Error in handler for event %s: %s", event.type, error, exc_info=True)
 
 
-def _heard(event_type: EventType, timestamp: float, data: EventData, source: Any) -> Event:
-    return Event(type=event_type, timestamp=timestamp, data=data, source=source)
+def _as_given(_emitter: EventEmitter, data: EventData) -> EventData:
+    return data
 
 
 DEFAULT_MAX_LISTENERS = 100

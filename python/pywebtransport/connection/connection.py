@@ -75,7 +75,7 @@ class WebTransportConnection(EventEmitter):
         self._manual_activity = 0.0
         self._requested: SessionId | None = None
         self._sessions: dict[SessionId, _core.Session] = {}
-        self._close_callbacks: list[Callable[[WebTransportConnection], None]] = []
+        self._close_callbacks: tuple[Callable[[WebTransportConnection], None], ...] = ()
         self._handler: WebTransportProtocolHandler | None = None
         self.idle_timeout: float = config.connection_idle_timeout
 
@@ -454,7 +454,7 @@ class WebTransportConnection(EventEmitter):
     def _attach(self, core: _core.Connection) -> None:
         self._core = core
         self._subscription = core.subscribe(weak_callback(self._on_core_change))
-        self._emit_soon(EventType.CONNECTION_ESTABLISHED, {"connection_id": self._connection_id})
+        self._note(EventType.CONNECTION_ESTABLISHED, WebTransportConnection._id_data)
         self._on_core_change()
 
     def _on_close(self, callback: Callable[[WebTransportConnection], None]) -> None:
@@ -462,16 +462,18 @@ class WebTransportConnection(EventEmitter):
         if self._ended:
             callback(self)
         else:
-            self._close_callbacks.append(callback)
+            self._close_callbacks += (callback,)
 
     def _on_core_change(self) -> None:
         """Look what changed: the peer's SETTINGS, or the end."""
         core = self._core
         if core is None:
             return
-        if not self._settings_seen and (settings := core.settings()):
+        if not self._settings_seen and core.settings():
             self._settings_seen = True
-            self._tell(EventType.SETTINGS_RECEIVED, {"settings": settings})
+            self._note(EventType.SETTINGS_RECEIVED, WebTransportConnection._settings_data)
+            if self._handler is not None:
+                self._handler._emit_soon(EventType.SETTINGS_RECEIVED, self._settings_data())
         if core.close_info is not None and not self._closing:
             self._finish(soon=True)
 
@@ -486,16 +488,16 @@ class WebTransportConnection(EventEmitter):
             self._emit_soon(EventType.CONNECTION_LOST, data)
         if soon:
             self._emit_soon(EventType.CONNECTION_CLOSED, {"connection_id": self._connection_id})
-        callbacks, self._close_callbacks = self._close_callbacks, []
+        callbacks, self._close_callbacks = self._close_callbacks, ()
         for callback in callbacks:
             callback(self)
         return True
 
-    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
-        """Emit on the connection, and on its protocol handler when somebody looked at it."""
-        self._emit_soon(event_type, data)
-        if self._handler is not None:
-            self._handler._emit_soon(event_type, data)
+    def _id_data(self) -> dict[str, Any]:
+        return {"connection_id": self._connection_id}
+
+    def _settings_data(self) -> dict[str, Any]:
+        return {"settings": self._core.settings() if self._core is not None else None}
 
     def _lost(self, info: _core.CloseInfo) -> ConnectionError:
         """Make the error that says how the connection ended."""

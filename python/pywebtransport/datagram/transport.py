@@ -103,7 +103,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._initialized = True
         self._is_closed = False
         self._heartbeat: asyncio.Task[None] | None = None
-        self._parked: set[Waitable] = set()  # the waits that `close` ends; the core does not see it
+        self._parked: list[Waitable] = []  # the waits that `close` ends; the core does not see it
         self._drops = self._receive_errors = 0
         self._waits = [0.0, 0.0, 0.0, 0.0]  # total and longest wait for room, total and longest wait for a datagram
         self._accepted: deque[float] | None = None
@@ -459,8 +459,13 @@ class WebTransportDatagramTransport(EventEmitter):
 
     async def __anext__(self) -> bytes:
         """Return the next datagram; stop when the transport or the session is closed."""
-        try:
-            return await self.receive()
+        try:  # as `receive`, with two coroutines less
+            data = self._core_receive()
+            if data is None:
+                available = self._endpoint.datagram_available()
+                data = await self._wait(2, available, self._core_receive_ticket, None)
+                assert data is not None, "a wait without a limit does not expire"
+            return data
         except DatagramError as error:
             if self.is_closed:
                 raise StopAsyncIteration from error
@@ -495,7 +500,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """Do what `parked` does, in a way that `close` can end; None when the time is up. Count the time."""
         if limit is not None:
             readiness.limit(limit)
-        self._parked.add(readiness)
+        self._parked.append(readiness)
         try:
             while True:
                 await readiness
@@ -503,7 +508,7 @@ class WebTransportDatagramTransport(EventEmitter):
                 if value is not None or readiness.expired:
                     return value
         finally:
-            self._parked.discard(readiness)
+            self._parked.remove(readiness)
             seconds, waits = readiness.leave(), self._waits
             waits[index] += seconds
             if seconds > waits[index + 1]:

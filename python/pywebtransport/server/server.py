@@ -8,6 +8,7 @@ session. Who decides about requests is `ServerApp`, or listeners of SESSION_REQU
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
@@ -27,7 +28,7 @@ from pywebtransport.exceptions import ConnectionError, ServerError, WebTransport
 from pywebtransport.manager.connection import ConnectionManager
 from pywebtransport.manager.session import SessionManager
 from pywebtransport.server import http
-from pywebtransport.types import Address, ConnectionState, EventType, SessionId, SessionState
+from pywebtransport.types import Address, ConnectionId, ConnectionState, EventType, SessionId, SessionState
 from pywebtransport.utils import get_logger, get_timestamp
 
 __all__: list[str] = ["ServerDiagnostics", "ServerStats", "WebTransportServer"]
@@ -179,6 +180,7 @@ class WebTransportServer(EventEmitter):
         self._by_core: dict[_core.Connection, WebTransportConnection] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
+        self._request_done = self._requests.discard  # one object for all of them
         self._request_handler: RequestHandler | None = None
         self._exchange_handler: ExchangeHandler | None = None
         self._stopped: asyncio.Event | None = None
@@ -384,7 +386,7 @@ class WebTransportServer(EventEmitter):
             return
         self._by_core[core] = connection
         connection._on_close(self._forget)
-        self._emit_about(connection, EventType.CONNECTION_ESTABLISHED, {"connection_id": connection.connection_id})
+        self._emit_established(connection)
 
     def _forget(self, connection: WebTransportConnection) -> None:
         if connection._core is not None:
@@ -428,21 +430,27 @@ class WebTransportServer(EventEmitter):
                     emitter._emit_soon(EventType.SESSION_REQUEST, dict(data))
         return bool(listening)
 
+    def _emit_established(self, connection: WebTransportConnection) -> None:
+        connection_id, find = connection.connection_id, weakref.ref(connection)
+        if self._wants(EventType.CONNECTION_ESTABLISHED):
+            self._emit_about(connection, EventType.CONNECTION_ESTABLISHED, {"connection_id": connection_id})
+        else:
+            self._note(EventType.CONNECTION_ESTABLISHED, _established_data, connection_id, find)
+
     def _emit_about(self, connection: WebTransportConnection, event_type: EventType, data: dict[str, Any]) -> None:
         """Emit an event that names its connection.
 
         The history lets the connection go when it has ended: a thousand of them would hold all that QUIC knew of
         theirs, which is 50 KiB each.
         """
-        remembered = {**data, "connection": connection}
-        connection._on_close(lambda _: remembered.pop("connection", None))
+        remembered = _with_connection(data, connection)
         self._emit_soon(event_type, {**data, "connection": connection}, remembered=remembered)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Run something in a task that lives as long as it needs."""
         task = asyncio.get_running_loop().create_task(work)
         self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        task.add_done_callback(self._request_done)
 
     async def _stop_requests(self) -> None:
         """Cancel the running handlers and wait for them."""
@@ -462,6 +470,20 @@ class WebTransportServer(EventEmitter):
             protocol_errors=values["protocol_errors"],
             uptime=get_timestamp() - self._started_at,
         )
+
+
+def _with_connection(data: dict[str, Any], connection: WebTransportConnection) -> dict[str, Any]:
+    """Return the data and the connection, which they lose when it has ended."""
+    remembered = {**data, "connection": connection}
+    connection._on_close(lambda _: remembered.pop("connection", None))
+    return remembered
+
+
+def _established_data(
+    _server: WebTransportServer, connection_id: ConnectionId, find: weakref.ref[WebTransportConnection]
+) -> dict[str, Any]:
+    data, connection = {"connection_id": connection_id}, find()
+    return data if connection is None else _with_connection(data, connection)
 
 
 # Values of the core that diagnostics show as they are.

@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import builtins
 import weakref
-from collections.abc import AsyncIterator, Callable
-from types import TracebackType
+from collections.abc import AsyncIterator, Callable, Mapping
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pywebtransport import _core
@@ -72,6 +72,7 @@ class WebTransportSession(EventEmitter):
         "__dict__",
         "_answer_headers",
         "_answered",
+        "_cleanup_interval",
         "_close_callbacks",
         "_closers",
         "_connection",
@@ -88,6 +89,7 @@ class WebTransportSession(EventEmitter):
         "_limits_told",
         "_loop",
         "_max_stream_buffer_size",
+        "_max_streams",
         "_on_answer",
         "_orphans",
         "_owner",
@@ -130,29 +132,26 @@ class WebTransportSession(EventEmitter):
             headers: instead of the headers of the request.
             control_stream_id: kept for compatibility; see the property.
         """
+        self._emitter = None  # or it is asked for in vain, which takes time with `__getattr__`
         super().__init__()
         self._connection = weakref.ref(connection)
-        self._session_id = session_id
-        self._path = path
-        self._headers = headers
+        self._session_id, self._path, self._headers = session_id, path, headers
         find = getattr(connection, "_core_session", None)
         self._core: _core.Session | None = find(session_id) if find is not None else None
         self._subscription: _core.Subscription | None = None
-        self._initialized = False
-        self._ready_told = self._draining_told = self._ended = False
-        self._limits_told: dict[str, int] = {}  # those of the peer
+        self._initialized = self._ready_told = self._draining_told = self._ended = False
+        self._limits_told: Mapping[str, int] = _NOTHING  # those of the peer
         # Server: the answer to the request. What is set here before it goes with it.
         self._answered: int | None = None
-        self._answer_headers: Headers = {}
+        self._answer_headers: Mapping[str, str] = _NOTHING
         self._subprotocols: list[str] = []
         self._on_answer: Callable[[int], None] | None = None
-        self._closers = 0  # calls of close() at work
-        self._failed_openings = 0  # those that the core does not know of
+        self._closers = self._failed_openings = 0  # calls of close() at work; those that the core does not know of
         self._created_at = get_timestamp()
-        self._close_callbacks: list[Callable[[WebTransportSession], None]] = []
+        self._close_callbacks: tuple[Callable[[WebTransportSession], None], ...] = ()
         self._datagrams: WebTransportDatagramTransport | None = None
-        self._halves: dict[StreamId, Halves] = {}
-        self._orphans: list[_core.SendStream] = []
+        self._halves: dict[StreamId, Halves] | None = None
+        self._orphans: list[_core.SendStream] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         # Set by `connect`: a client that exists only for this session, and the task that closes it.
         self._owner: WebTransportClient | None = None
@@ -163,7 +162,16 @@ class WebTransportSession(EventEmitter):
         self._write_timeout: float | None = getattr(config, "write_timeout", DEFAULT_WRITE_TIMEOUT)
         self._max_stream_buffer_size: int = getattr(config, "max_stream_buffer_size", MAX_BUFFER_SIZE)
         self._creation_timeout: float = getattr(config, "stream_creation_timeout", DEFAULT_STREAM_CREATION_TIMEOUT)
-        self.stream_manager = StreamManager._view_of(self, max_streams, stream_cleanup_interval)
+        self._max_streams, self._cleanup_interval = max_streams, stream_cleanup_interval
+
+    if not TYPE_CHECKING:  # a type checker would take it for a promise that every name exists
+
+        def __getattr__(self, name: str) -> Any:
+            """Make the stream manager when somebody asks for it: 500 bytes that a session without streams spares."""
+            if name != "stream_manager":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+            self.stream_manager = StreamManager._view_of(self, self._max_streams, self._cleanup_interval)
+            return self.stream_manager
 
     async def __aenter__(self) -> Self:
         """Initialize it and wait until it is ready."""
@@ -295,7 +303,7 @@ class WebTransportSession(EventEmitter):
             )
         self._initialized = True
         self._loop = asyncio.get_running_loop()
-        self._limits_told = self._core.flow_control() or {}
+        self._limits_told = self._core.flow_control() or _NOTHING
         self._subscription = self._core.subscribe(weak_callback(self._on_core_change))
         self._on_core_change()
 
@@ -378,7 +386,7 @@ class WebTransportSession(EventEmitter):
             SessionError: the request was answered before.
         """
         self._check_unanswered()
-        self._answer_headers.update({name.lower(): value for name, value in headers.items()})
+        self._answer_headers = {**self._answer_headers, **{name.lower(): value for name, value in headers.items()}}
 
     def _check_unanswered(self) -> None:
         core = self._core
@@ -397,8 +405,9 @@ class WebTransportSession(EventEmitter):
 
     def _answer(self, status: int) -> None:
         self._answered = status
-        if self._on_answer is not None:
-            self._on_answer(status)
+        on_answer, self._on_answer = self._on_answer, None
+        if on_answer is not None:
+            on_answer(status)
 
     async def close(self, code: int = 0, reason: str = "", close_connection: bool = True) -> None:
         """Close the session and everything on it.
@@ -506,20 +515,7 @@ class WebTransportSession(EventEmitter):
 
     async def diagnostics(self) -> SessionDiagnostics:
         """Return a snapshot of state, counters and credits. Does not wait."""
-        core, connection = self._core, self._connection()
-        values = core.counters() if core is not None else {}
-        stats = SessionStats(session_id=self._session_id, created_at=self._created_at)
-        if core is not None:
-            stats._take(values)
-            stats.stream_errors += self._failed_openings
-        return SessionDiagnostics(
-            stats=stats,
-            state=self.state,
-            is_connection_active=connection is not None and connection.is_connected,
-            datagram_receive_buffer_size=core.datagram_queues()["incoming"] if core is not None else 0,
-            send_credit_available=int(values.get("send_credit_available", 0)),
-            receive_credit_available=int(values.get("receive_credit_available", 0)),
-        )
+        return SessionDiagnostics._of(self)
 
     # --- streams ---
 
@@ -569,8 +565,14 @@ class WebTransportSession(EventEmitter):
         while True:
             try:
                 halves = core.try_accept()
-                while halves is None:
-                    halves = await parked(core.acceptable(), core.try_accept, None, never_expires)
+                if halves is None:  # as `parked`, without a coroutine that each idle session would hold
+                    readiness = core.acceptable()
+                    try:
+                        while halves is None:
+                            await readiness
+                            halves = core.try_accept(readiness.ticket)
+                    finally:
+                        readiness.leave()
             except SessionError:
                 return
             yield self._incoming(*halves)
@@ -617,12 +619,14 @@ class WebTransportSession(EventEmitter):
         opened = self._open_now(not is_unidirectional)
         if opened is None:
             opened = await self._open_later(not is_unidirectional, None)
+        if self._halves is None:
+            self._halves = {}
         self._halves[opened[0].id] = opened
         return opened[0].id
 
     def _claim(self, stream_id: StreamId) -> Halves | None:
         """Give out the halves of a stream that `_open_id` has opened."""
-        return self._halves.pop(stream_id, None)
+        return self._halves.pop(stream_id, None) if self._halves is not None else None
 
     def _stream_done(self, stream_id: StreamId) -> None:
         """Forget a stream that is closed in every direction."""
@@ -646,7 +650,7 @@ class WebTransportSession(EventEmitter):
     def _decide_abandoned(self, send: _core.SendStream) -> None:
         """Reset the stream, or keep it while the session closes: that delivers what was written."""
         if self._core is not None and self._core.state == "closing":
-            self._orphans.append(send)
+            self._orphans = [*(self._orphans or ()), send]
         else:
             send.reset(0)
 
@@ -674,10 +678,10 @@ class WebTransportSession(EventEmitter):
             self._datagrams._emit_recorded()
         if not self._ready_told and state in ("connected", "draining"):
             self._ready_told = True
-            self._tell(EventType.SESSION_READY, {"session_id": self._session_id})
+            self._tell(EventType.SESSION_READY)
         if not self._draining_told and state == "draining":
             self._draining_told = True
-            self._tell(EventType.SESSION_DRAINING, {"session_id": self._session_id})
+            self._tell(EventType.SESSION_DRAINING)
         self._tell_limits(core)
         if state == "closed" and not self._closers and self._end():
             self._emit_soon(EventType.SESSION_CLOSED, self._close_data())
@@ -690,8 +694,7 @@ class WebTransportSession(EventEmitter):
         if self._ended:
             return False
         self._ended = True
-        self._orphans.clear()
-        self._halves.clear()
+        self._orphans = self._halves = None
         handler = self._existing_handler()
         if handler is not None:
             handler._emit_soon(EventType.SESSION_CLOSED, self._close_data())
@@ -700,7 +703,7 @@ class WebTransportSession(EventEmitter):
         connection = self._connection()
         if connection is not None:
             connection._forget_session(self._session_id)
-        callbacks, self._close_callbacks = self._close_callbacks, []
+        callbacks, self._close_callbacks = self._close_callbacks, ()
         for callback in callbacks:
             callback(self)
         return True
@@ -710,22 +713,25 @@ class WebTransportSession(EventEmitter):
         if self._ended:
             callback(self)
         else:
-            self._close_callbacks.append(callback)
+            self._close_callbacks += (callback,)
 
-    def _tell(self, event_type: EventType, data: dict[str, Any]) -> None:
+    def _tell(self, event_type: EventType) -> None:
         """Emit on the session, and on the protocol handler when somebody looked at it."""
-        self._emit_soon(event_type, data)
+        self._note(event_type, WebTransportSession._id_data)
         handler = self._existing_handler()
         if handler is not None:
-            info = self._info() if event_type is EventType.SESSION_READY else data
+            info = self._info() if event_type is EventType.SESSION_READY else self._id_data()
             handler._emit_soon(event_type, info)
+
+    def _id_data(self) -> dict[str, Any]:
+        return {"session_id": self._session_id}
 
     def _tell_limits(self, core: _core.Session) -> None:
         """Emit the limits of flow control that the peer has raised since the last look, when somebody listens."""
         handler = self._existing_handler()
         if handler is None or not any(map(handler._wants, _LIMITS)):
             return
-        limits = core.flow_control() or {}
+        limits = core.flow_control() or _NOTHING
         for event_type, field in _LIMITS.items():
             limit = limits.get(f"peer_{field}", 0)
             if limit > self._limits_told.get(f"peer_{field}", 0):
@@ -784,6 +790,7 @@ class WebTransportSession(EventEmitter):
         return f"WebTransportSession({self._session_id}, state={self.state}, path={self.path})"
 
 
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
 _LIMITS = {
     EventType.SESSION_MAX_DATA_UPDATED: "max_data",
     EventType.SESSION_MAX_STREAMS_BIDI_UPDATED: "max_streams_bidi",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pywebtransport.types import SessionId, SessionState
 from pywebtransport.utils import get_timestamp
+
+if TYPE_CHECKING:
+    from pywebtransport.session.session import WebTransportSession
 
 __all__: list[str] = ["SessionDiagnostics", "SessionStats"]
 
@@ -87,6 +90,24 @@ class SessionDiagnostics:
     datagram_receive_buffer_size: int
     send_credit_available: int
     receive_credit_available: int
+
+    @classmethod
+    def _of(cls, session: WebTransportSession) -> Self:
+        """Take a snapshot now."""
+        core, connection = session._core, session.connection
+        values = core.counters() if core is not None else {}
+        stats = SessionStats(session_id=session.session_id, created_at=session._created_at)
+        if core is not None:
+            stats._take(values)
+            stats.stream_errors += session._failed_openings
+        return cls(
+            stats=stats,
+            state=session.state,
+            is_connection_active=connection is not None and connection.is_connected,
+            datagram_receive_buffer_size=core.datagram_queues()["incoming"] if core is not None else 0,
+            send_credit_available=int(values.get("send_credit_available", 0)),
+            receive_credit_available=int(values.get("receive_credit_available", 0)),
+        )
 
     @property
     def issues(self) -> list[str]:
