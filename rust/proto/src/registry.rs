@@ -3,7 +3,7 @@
 //! Streams and datagrams overtake the CONNECT stream they belong to. They are kept for a while, bounded by count, bytes
 //! and age; ids of sessions that ended are remembered, so that what comes late is turned away at once.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -87,7 +87,8 @@ pub struct Counters {
 pub struct Registry<S, T> {
     role: Role,
     limits: Limits,
-    sessions: BTreeMap<u64, S>,
+    /// In the order of their ids. Mostly one, for which a map would have room for eleven.
+    sessions: Vec<(u64, S)>,
     /// Ids of requests of plain HTTP.
     exchanges: BTreeSet<u64>,
     /// Ids of ended sessions, oldest first.
@@ -121,7 +122,7 @@ impl<S: Clone, T> Registry<S, T> {
                 ttl: limits.ttl.min(LONGEST_TTL),
                 ..limits
             },
-            sessions: BTreeMap::new(),
+            sessions: Vec::new(),
             exchanges: BTreeSet::new(),
             ended: VecDeque::new(),
             early: VecDeque::new(),
@@ -134,14 +135,18 @@ impl<S: Clone, T> Registry<S, T> {
     /// Adds a session and hands out what has been waiting for it.
     pub fn insert(&mut self, id: u64, session: S) -> Early<T> {
         self.ended.retain(|ended| *ended != id);
-        self.sessions.insert(id, session);
+        match self.place(id) {
+            Ok(place) => self.sessions[place].1 = session,
+            Err(place) => self.sessions.insert(place, (id, session)),
+        }
         self.take_early(id)
     }
 
     /// Takes a session out and remembers its id, known or not, as ended.
     pub fn remove(&mut self, id: u64) -> Option<S> {
         self.remember(id);
-        self.sessions.remove(&id)
+        let place = self.place(id).ok()?;
+        Some(self.sessions.remove(place).1)
     }
 
     /// Ends a session that never came to be, a rejected one: remembers its id and hands out what has been waiting for
@@ -166,7 +171,7 @@ impl<S: Clone, T> Registry<S, T> {
 
     /// Routes a stream of the session `id`.
     pub fn stream(&mut self, id: u64, stream: T, now: Instant) -> StreamRoute<S, T> {
-        if let Some(session) = self.sessions.get(&id) {
+        if let Some(session) = self.get(id) {
             return StreamRoute::Deliver(session.clone(), stream);
         }
         // §4.6 leaves the code for late streams open; §6 has one that says why. It fits what never was a session too.
@@ -187,7 +192,7 @@ impl<S: Clone, T> Registry<S, T> {
 
     /// Routes a datagram of the session `id`.
     pub fn datagram(&mut self, id: u64, payload: Bytes, now: Instant) -> DatagramRoute<S> {
-        if let Some(session) = self.sessions.get(&id) {
+        if let Some(session) = self.get(id) {
             return DatagramRoute::Deliver(session.clone(), payload);
         }
         // RFC 9297 2: a datagram for a request that gives it no meaning MUST end that request.
@@ -241,9 +246,13 @@ impl<S: Clone, T> Registry<S, T> {
         self.role
     }
 
+    fn place(&self, id: u64) -> Result<usize, usize> {
+        self.sessions.binary_search_by_key(&id, |(id, _)| *id)
+    }
+
     /// The session with this id.
     pub fn get(&self, id: u64) -> Option<&S> {
-        self.sessions.get(&id)
+        self.place(id).ok().map(|place| &self.sessions[place].1)
     }
 
     /// How many sessions there are.

@@ -74,7 +74,8 @@ pub struct Session {
     recv: RecvHalf,
     send: SendHalf,
     frames: FrameParser,
-    capsules: CapsuleParser,
+    /// From the first one on; most sessions never see any.
+    capsules: Option<Box<CapsuleParser>>,
     /// Server: capsules that came before the answer.
     held: BytesMut,
     /// Server: the request carried the header of draft-02.
@@ -146,7 +147,7 @@ impl Session {
             recv: RecvHalf::Headers,
             send: SendHalf::Open,
             frames: FrameParser::new(frame_context(role)).with_headers_limit(max_field_section),
-            capsules: CapsuleParser::new(false),
+            capsules: None,
             held: BytesMut::new(),
             draft02_request: false,
             offered: Vec::new(),
@@ -174,7 +175,6 @@ impl Session {
     /// Reads the capsules of flow control, which both sides announced. Say so before the first input.
     pub fn with_flow_control(mut self) -> Self {
         self.flow_control = true;
-        self.capsules = CapsuleParser::new(true);
         self
     }
 
@@ -228,7 +228,7 @@ impl Session {
     pub fn handle_fin(&mut self) -> Result<(), ConnectionError> {
         let was = self.recv;
         let frames_end = self.frames.finish();
-        let capsules_end = self.capsules.finish();
+        let capsules_end = self.capsules.as_ref().map_or(Ok(()), |capsules| capsules.finish());
         if matches!(was, RecvHalf::Headers | RecvHalf::Capsules | RecvHalf::OnlyFin)
             && let Err(Error::Connection(error)) = frames_end
         {
@@ -552,8 +552,15 @@ impl Session {
     }
 
     fn handle_capsules(&mut self, payload: Bytes) -> Result<(), StreamError> {
-        self.capsules.push(payload);
-        while let Some(capsule) = self.capsules.next()? {
+        if self.capsules.is_none() && payload.is_empty() {
+            return Ok(());
+        }
+        let flow_control = self.flow_control;
+        let parser = || Box::new(CapsuleParser::new(flow_control));
+        self.capsules.get_or_insert_with(parser).push(payload);
+        while let Some(capsules) = &mut self.capsules
+            && let Some(capsule) = capsules.next()?
+        {
             match capsule {
                 Capsule::Close { code, reason } => {
                     self.end(CloseInfo {
@@ -740,7 +747,7 @@ impl Session {
 
     fn drop_parsers(&mut self) {
         self.frames = FrameParser::new(frame_context(self.role));
-        self.capsules = CapsuleParser::new(self.flow_control);
+        self.capsules = None;
         self.held = BytesMut::new();
     }
 
