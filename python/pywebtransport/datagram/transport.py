@@ -105,7 +105,7 @@ class WebTransportDatagramTransport(EventEmitter):
         self._heartbeat: asyncio.Task[None] | None = None
         self._parked: list[Waitable] = []  # the waits that `close` ends; the core does not see it
         self._drops = self._receive_errors = 0
-        self._waits = [0.0, 0.0, 0.0, 0.0]  # total and longest wait for room, total and longest wait for a datagram
+        self._waits: list[float] | None = None  # total and longest for room, total and longest for a datagram
         self._accepted: deque[float] | None = None
 
     async def initialize(self) -> None:
@@ -209,7 +209,7 @@ class WebTransportDatagramTransport(EventEmitter):
         """A snapshot of counters and queues."""
         values = self._endpoint.counters()
         queues, bound = self._endpoint.datagram_queues(), self._endpoint.datagram_queue_bound
-        send_time, max_send_time, receive_time, max_receive_time = self._waits
+        send_time, max_send_time, receive_time, max_receive_time = self._waits or (0.0,) * 4
         stats = DatagramStats(
             session_id=self._session_id,
             created_at=self._created_at,
@@ -509,7 +509,10 @@ class WebTransportDatagramTransport(EventEmitter):
                     return value
         finally:
             self._parked.remove(readiness)
-            seconds, waits = readiness.leave(), self._waits
+            seconds = readiness.leave()
+            waits = self._waits
+            if waits is None:
+                waits = self._waits = [0.0] * 4
             waits[index] += seconds
             if seconds > waits[index + 1]:
                 waits[index + 1] = seconds

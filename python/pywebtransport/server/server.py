@@ -12,6 +12,7 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -180,7 +181,9 @@ class WebTransportServer(EventEmitter):
         self._by_core: dict[_core.Connection, WebTransportConnection] = {}
         self._accepting: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[None]] = set()
-        self._request_done = self._requests.discard  # one object for all of them
+        # One object each for all of them, that does not keep the server.
+        self._request_done = self._requests.discard
+        self._connection_ended = partial(_forget, self._by_core)
         self._request_handler: RequestHandler | None = None
         self._exchange_handler: ExchangeHandler | None = None
         self._stopped: asyncio.Event | None = None
@@ -385,12 +388,8 @@ class WebTransportServer(EventEmitter):
             self._start(connection.close(ErrorCodes.H3_EXCESSIVE_LOAD, error.message))
             return
         self._by_core[core] = connection
-        connection._on_close(self._forget)
+        connection._on_close(self._connection_ended)
         self._emit_established(connection)
-
-    def _forget(self, connection: WebTransportConnection) -> None:
-        if connection._core is not None:
-            self._by_core.pop(connection._core, None)
 
     async def _on_request(self, core: _core.Session) -> None:
         connection = self._by_core.get(core.connection)
@@ -470,6 +469,11 @@ class WebTransportServer(EventEmitter):
             protocol_errors=values["protocol_errors"],
             uptime=get_timestamp() - self._started_at,
         )
+
+
+def _forget(connections: dict[_core.Connection, WebTransportConnection], connection: WebTransportConnection) -> None:
+    if connection._core is not None:
+        connections.pop(connection._core, None)
 
 
 def _with_connection(data: dict[str, Any], connection: WebTransportConnection) -> dict[str, Any]:
