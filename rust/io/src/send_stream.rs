@@ -199,17 +199,23 @@ impl SendStream {
     /// Queue all of `data`, and the FIN if asked to, or nothing.
     pub fn write(&self, data: &[u8], finish: bool) -> Result<Written, StreamEnd> {
         let mut queue = self.queue.lock();
-        match queue.state {
-            SendState::Open => {}
-            SendState::Finished | SendState::Sent | SendState::Acknowledged => {
-                return Err(StreamEnd::Local("it was finished"));
+        let mut whole = None;
+        if data.len() >= OWN_ALLOCATION {
+            if !self.takes(&queue, data)? {
+                return Ok(Written::NoRoom);
             }
-            _ => return Err(queue.end.clone().unwrap_or(StreamEnd::Local("it has ended"))),
+            // Not under the lock: the pump would have to wait for the copy, and be woken by the system.
+            drop(queue);
+            whole = Some(Bytes::copy_from_slice(data));
+            queue = self.queue.lock();
         }
-        if !data.is_empty() && queue.buffered >= self.session.limits().max_stream_buffer_size {
+        if !self.takes(&queue, data)? {
             return Ok(Written::NoRoom);
         }
-        queue.push(data);
+        match whole {
+            Some(whole) => queue.push(whole),
+            None => queue.push_copy(data),
+        }
         queue.writes += 1;
         if finish {
             queue.state = SendState::Finished;
@@ -219,6 +225,15 @@ impl SendStream {
         self.session.stream_queued(data.len());
         self.bell.notify_one();
         Ok(if yields { Written::SentYield } else { Written::Sent })
+    }
+
+    /// Whether there is room for `data` now; an error when there never will be.
+    fn takes(&self, queue: &Queue, data: &[u8]) -> Result<bool, StreamEnd> {
+        match queue.state {
+            SendState::Open => Ok(data.is_empty() || queue.buffered < self.session.limits().max_stream_buffer_size),
+            SendState::Finished | SendState::Sent | SendState::Acknowledged => Err(StreamEnd::Local("it was finished")),
+            _ => Err(queue.end.clone().unwrap_or(StreamEnd::Local("it has ended"))),
+        }
     }
 
     /// FIN after what was written. Harmless when it has ended.
@@ -343,21 +358,22 @@ impl SendStream {
 }
 
 impl Queue {
-    fn push(&mut self, data: &[u8]) {
+    fn push(&mut self, chunk: Bytes) {
+        self.buffered += chunk.len();
+        self.bytes_sent += chunk.len() as u64;
+        self.chunks.push(chunk);
+    }
+
+    fn push_copy(&mut self, data: &[u8]) {
         if data.is_empty() {
             return;
         }
-        self.buffered += data.len();
-        self.bytes_sent += data.len() as u64;
-        self.chunks.push(if data.len() >= OWN_ALLOCATION {
-            Bytes::copy_from_slice(data)
-        } else {
-            if self.shared.capacity() < data.len() {
-                self.shared = BytesMut::with_capacity(SHARED_ALLOCATION.max(data.len()));
-            }
-            self.shared.extend_from_slice(data);
-            self.shared.split().freeze()
-        });
+        if self.shared.capacity() < data.len() {
+            self.shared = BytesMut::with_capacity(SHARED_ALLOCATION.max(data.len()));
+        }
+        self.shared.extend_from_slice(data);
+        let chunk = self.shared.split().freeze();
+        self.push(chunk);
     }
 
     fn clear(&mut self) -> usize {
