@@ -147,7 +147,7 @@ impl Session {
         }
     }
 
-    /// [`Session::open`] as an operation: a place in the queue for stream credit.
+    /// Open a stream when the peer allows one more: a place in the queue for stream credit.
     pub fn openable(self: &Arc<Self>, bidirectional: bool) -> Arc<Operation<Result<Stream, OpenError>>> {
         let counted = Opening::new(self.clone(), bidirectional);
         let opened = async move { counted.session.open(bidirectional).await };
