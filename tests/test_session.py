@@ -389,3 +389,28 @@ async def test_parameters_may_be_positional(pair: Pair) -> None:
 
 async def _collect(session: WebTransportSession) -> list[object]:
     return [stream async for stream in session.incoming_streams()]
+
+
+async def test_a_burst_of_streams_leaves_turns_to_others(pair: Pair) -> None:
+    turns = 0
+
+    async def turn() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    for _ in range(64):
+        stream = await pair.client.create_unidirectional_stream()
+        await stream.write_all(b"x")
+    async with asyncio.timeout(SECONDS):
+        while (await pair.server.diagnostics()).stats.streams_created < 64:
+            await asyncio.sleep(0)
+    turning = asyncio.create_task(turn())
+    taken = 0
+    async for _ in pair.server.incoming_streams():
+        taken += 1
+        if taken == 64:
+            break
+    turning.cancel()
+    assert turns >= 3

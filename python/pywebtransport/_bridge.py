@@ -31,7 +31,15 @@ from typing import Protocol, TypeVar
 from pywebtransport import _core
 from pywebtransport.utils import get_logger
 
-__all__: list[str] = ["Waitable", "current_bridge", "finished", "never_expires", "parked", "weak_callback"]
+__all__: list[str] = [
+    "ACCEPTED_IN_A_ROW",
+    "Waitable",
+    "current_bridge",
+    "finished",
+    "never_expires",
+    "parked",
+    "weak_callback",
+]
 
 T = TypeVar("T")
 
@@ -211,6 +219,14 @@ def _forget_parent() -> None:
     _bridges, _pumps = weakref.WeakKeyDictionary(), {}
     _lock, _local = threading.Lock(), threading.local()
 
+
+ACCEPTED_IN_A_ROW = 16
+"""Streams that an iteration takes without letting the event loop run.
+
+Each usually begins a task: without a limit all of a burst are served before whatever became ready meanwhile. On two
+cores 16 gave the default drivers a fifth more echoes on new streams, and the loop driver as many as before. With 8
+another session's p99 beside them was 3 times that of a quiet server instead of 5, but the loop driver lost a tenth.
+"""
 
 SHUTDOWN_TIMEOUT = 0.25  # seconds for the close packets at interpreter exit
 

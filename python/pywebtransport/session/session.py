@@ -19,7 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pywebtransport import _core
-from pywebtransport._bridge import finished, never_expires, parked, weak_callback
+from pywebtransport._bridge import ACCEPTED_IN_A_ROW, finished, never_expires, parked, weak_callback
 from pywebtransport.connection.info import STALE_AFTER
 from pywebtransport.constants import (
     DEFAULT_MAX_INCOMING_STREAMS,
@@ -561,8 +561,11 @@ class WebTransportSession(EventEmitter):
         Raises:
             SessionError: not initialized.
         """
-        core = self._started()
+        core, taken = self._started(), 0
         while True:
+            taken += 1
+            if taken % ACCEPTED_IN_A_ROW == 0:
+                await asyncio.sleep(0)
             try:
                 halves = core.try_accept()
                 if halves is None:  # as `parked`, without a coroutine that each idle session would hold
@@ -631,8 +634,7 @@ class WebTransportSession(EventEmitter):
     def _stream_done(self, stream_id: StreamId) -> None:
         """Forget a stream that is closed in every direction."""
         self.stream_manager._untrack(stream_id)
-        connection = self._connection()
-        handler = getattr(connection, "_handler", None)
+        handler = self._existing_handler()
         if handler is not None and handler._wants(EventType.STREAM_CLOSED):
             handler._emit_soon(EventType.STREAM_CLOSED, {"stream_id": stream_id})
 
