@@ -34,11 +34,11 @@ from pywebtransport.utils import get_logger
 __all__: list[str] = [
     "ACCEPTED_IN_A_ROW",
     "Waitable",
+    "WeakCallback",
     "current_bridge",
     "finished",
     "never_expires",
     "parked",
-    "weak_callback",
 ]
 
 T = TypeVar("T")
@@ -143,13 +143,11 @@ async def finished(
         raise
 
 
-def weak_callback(method: Callable[[], None]) -> Callable[[], None]:
-    """Wrap a bound method for `subscribe`, so that the core does not keep the Python object alive."""
-    return _WeakCallback(method)
+class WeakCallback:
+    """A bound method for `subscribe`, so that the core does not keep the Python object alive.
 
-
-class _WeakCallback:
-    """What a `weakref.WeakMethod` and a function around it would do, in 50 bytes instead of 750; a session has two."""
+    What a `weakref.WeakMethod` and a function around it would do, in 50 bytes instead of 750; a session has two.
+    """
 
     __slots__ = ("_function", "_reference")
 

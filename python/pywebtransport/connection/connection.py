@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pywebtransport import _core
-from pywebtransport._bridge import current_bridge, finished, never_expires, parked, weak_callback
+from pywebtransport._bridge import WeakCallback, current_bridge, finished, never_expires, parked
 from pywebtransport.config import ClientConfig, ServerConfig
 from pywebtransport.connection.info import ConnectionDiagnostics, ConnectionInfo
 from pywebtransport.constants import DEFAULT_SECURE_PORT, ErrorCodes
@@ -453,7 +453,7 @@ class WebTransportConnection(EventEmitter):
 
     def _attach(self, core: _core.Connection) -> None:
         self._core = core
-        self._subscription = core.subscribe(weak_callback(self._on_core_change))
+        self._subscription = core.subscribe(WeakCallback(self._on_core_change))
         self._note(EventType.CONNECTION_ESTABLISHED, WebTransportConnection._id_data)
         self._on_core_change()
 

@@ -19,7 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from pywebtransport import _core
-from pywebtransport._bridge import ACCEPTED_IN_A_ROW, finished, never_expires, parked, weak_callback
+from pywebtransport._bridge import ACCEPTED_IN_A_ROW, WeakCallback, finished, never_expires, parked
 from pywebtransport.connection.info import STALE_AFTER
 from pywebtransport.constants import (
     DEFAULT_MAX_INCOMING_STREAMS,
@@ -304,7 +304,7 @@ class WebTransportSession(EventEmitter):
         self._initialized = True
         self._loop = asyncio.get_running_loop()
         self._limits_told = self._core.flow_control() or _NOTHING
-        self._subscription = self._core.subscribe(weak_callback(self._on_core_change))
+        self._subscription = self._core.subscribe(WeakCallback(self._on_core_change))
         self._on_core_change()
 
     async def ready(self, timeout: float = 30.0) -> None:

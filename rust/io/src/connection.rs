@@ -2,7 +2,8 @@
 //!
 //! Tasks of a connection, all of them running whatever the application does: `incoming` accepts streams and reads
 //! datagrams, each CONNECT stream has its task, and `supervise` waits for the end, sees to this side's control stream and
-//! turns away what waited too long for its session. A session's close never closes the connection; the application or an error of connection width does.
+//! turns away what waited too long for its session. A session's close never closes the connection; the application or an
+//! error of connection width does.
 
 use std::{
     convert::Infallible,

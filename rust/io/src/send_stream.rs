@@ -376,8 +376,10 @@ impl Queue {
         self.push(chunk);
     }
 
+    /// Nothing is written after this.
     fn clear(&mut self) -> usize {
         self.chunks.clear();
+        self.shared = BytesMut::new();
         std::mem::take(&mut self.buffered)
     }
 }

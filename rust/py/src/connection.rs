@@ -14,8 +14,8 @@ use wt_io::{
 };
 
 use crate::{
+    bridge::{Bridge, Subscription},
     errors::{self, Class},
-    port::{Bridge, Subscription},
     readiness::Readiness,
     session::Session,
 };

@@ -6,7 +6,7 @@ use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyBytes
 use wt_io::{certificate, driver::DriverKind, server::Accepted};
 
 use crate::{
-    connection::Connection, convert, errors, errors::Class, http::Exchange, operation::Operation, port::Bridge,
+    bridge::Bridge, connection::Connection, convert, errors, errors::Class, http::Exchange, operation::Operation,
     readiness::Readiness, session::Session,
 };
 

@@ -7,10 +7,10 @@ use pyo3::{exceptions::PyValueError, prelude::*, types::PyBytes};
 use wt_io::{driver::DriverKind, proto::headers::HeaderList};
 
 use crate::{
+    bridge::Bridge,
     connection::Connection,
     convert,
     errors::{self, Class},
-    port::Bridge,
     readiness::Readiness,
 };
 

@@ -4,6 +4,7 @@
 //! are frozen and safe to call from any thread of a free-threaded Python, though the objects of a loop belong to its
 //! thread. `python/pywebtransport/_core.pyi` documents every member.
 
+mod bridge;
 mod connection;
 mod convert;
 mod endpoint;
@@ -11,7 +12,6 @@ mod errors;
 mod exit;
 mod http;
 mod operation;
-mod port;
 mod readiness;
 mod recv_stream;
 mod send_stream;
@@ -22,13 +22,13 @@ mod session;
 mod _core {
     #[pymodule_export]
     use crate::{
+        bridge::{Bridge, Subscription, forget_after_fork},
         connection::{CloseInfo, Connection},
         convert::check_origin_pattern,
         endpoint::{Client, Server, generate_dev_certificate, generate_self_signed_cert},
         exit::shutdown,
         http::Exchange,
         operation::Operation,
-        port::{Bridge, Subscription, forget_after_fork},
         readiness::Readiness,
         recv_stream::RecvStream,
         send_stream::SendStream,
@@ -47,6 +47,6 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &pyo3::Bound<'_, pyo3::types::PyModule>) -> pyo3::PyResult<()> {
-        crate::port::register_at_fork(module)
+        crate::bridge::register_at_fork(module)
     }
 }

@@ -9,7 +9,7 @@ use wt_io::{
     operation::{self, Gone},
 };
 
-use crate::{port::Bridge, readiness::Readiness};
+use crate::{bridge::Bridge, readiness::Readiness};
 
 /// A core operation, whatever its result.
 trait Pending: Send + Sync {

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use pyo3::{intern, prelude::*};
 use wt_io::bridge::{port::Token, ring::WaitPoint};
 
-use crate::{convert, port::Bridge};
+use crate::{bridge::Bridge, convert};
 
 /// One wait for one condition of one object.
 #[pyclass(frozen, module = "pywebtransport._core")]

@@ -10,7 +10,7 @@ use pyo3::{
 };
 use wt_io::recv_stream::{Chunks, RecvState};
 
-use crate::{errors, port::Bridge, readiness::Readiness};
+use crate::{bridge::Bridge, errors, readiness::Readiness};
 
 /// The receiving half of a stream. Dropped before its end it is stopped with code 0.
 #[pyclass(frozen, module = "pywebtransport._core")]

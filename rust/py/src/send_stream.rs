@@ -6,8 +6,8 @@ use pyo3::{exceptions::PyException, prelude::*};
 use wt_io::send_stream::SendState;
 
 use crate::{
+    bridge::{Bridge, Departure},
     convert, errors,
-    port::{Bridge, Departure},
     readiness::Readiness,
 };
 

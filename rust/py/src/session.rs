@@ -12,11 +12,11 @@ use wt_io::{
 };
 
 use crate::{
+    bridge::{Bridge, Departure, Subscription},
     connection::{CloseInfo, Connection},
     convert,
     errors::{self, Class},
     operation::Operation,
-    port::{Bridge, Departure, Subscription},
     readiness::Readiness,
     recv_stream::RecvStream,
     send_stream::SendStream,

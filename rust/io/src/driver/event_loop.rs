@@ -2,9 +2,9 @@
 //!
 //! Theory of operation. Tasks, timers and sockets are quinn's, through its `Runtime` trait. A task that is woken goes into
 //! `queue` and the port is signalled, so that the loop comes by; [`LoopDriver::drive`] runs the queue on the loop's thread
-//! within a time budget. The binding drives at three occasions: the wake descriptor, a socket or the timer became
-//! readable, and (adaptive rule) right after the first operation of a loop turn, so that a single request leaves at once
-//! while a burst is driven once at the end of the turn.
+//! within a time budget. The binding drives when the wake descriptor, a socket or the timer became readable, and (adaptive
+//! rule) right after the first operation of a loop turn, so that a single request leaves at once, and once at the end of
+//! the turn for all the others.
 //!
 //! No Python code runs inside a drive, and a drive is never entered twice. Wakes may come from any thread (name resolution
 //! has threads of its own), polls happen on the loop's thread only.
@@ -54,7 +54,7 @@ static DRIVERS: Mutex<Vec<Weak<LoopDriver>>> = Mutex::new(Vec::new());
 pub struct LoopDriver {
     port: Arc<Port>,
     executor: Arc<Executor>,
-    pending: Arc<Pending>,
+    state: Arc<DriveState>,
     timers: Mutex<Timers>,
     sockets: Mutex<Vec<Arc<LoopSocket>>>,
     /// The answer of `descriptors` may have changed.
@@ -66,7 +66,7 @@ pub struct LoopDriver {
 }
 
 #[derive(Debug, Default)]
-struct Pending {
+struct DriveState {
     driving: AtomicBool,
     /// When the first task of the batch that waits for a drive became runnable.
     since: Mutex<Option<Instant>>,
@@ -92,12 +92,12 @@ pub struct Descriptor {
 impl LoopDriver {
     /// A driver for the loop behind `port`; an error where the platform has no timer descriptor.
     pub fn new(port: Arc<Port>) -> io::Result<Arc<Self>> {
-        let pending = Arc::<Pending>::default();
+        let state = Arc::<DriveState>::default();
         let executor = {
-            let (port, pending) = (port.clone(), pending.clone());
+            let (port, state) = (port.clone(), state.clone());
             Executor::new(move |is_first| {
-                if is_first && !pending.driving.load(Ordering::Relaxed) {
-                    *pending.since.lock() = Some(Instant::now());
+                if is_first && !state.driving.load(Ordering::Relaxed) {
+                    *state.since.lock() = Some(Instant::now());
                 }
                 port.signal();
             })
@@ -105,7 +105,7 @@ impl LoopDriver {
         let driver = Arc::new(Self {
             port,
             executor,
-            pending,
+            state,
             timers: Mutex::default(),
             sockets: Mutex::default(),
             watch_changed: AtomicBool::new(false),
@@ -147,11 +147,11 @@ impl LoopDriver {
 
     /// Run what is runnable, for at most the time budget; the port's flag should be held meanwhile.
     pub fn drive(&self) {
-        if self.pending.driving.swap(true, Ordering::Acquire) {
+        if self.state.driving.swap(true, Ordering::Acquire) {
             return;
         }
         let started = Instant::now();
-        if let Some(since) = self.pending.since.lock().take() {
+        if let Some(since) = self.state.since.lock().take() {
             self.watch_gap(started.saturating_duration_since(since));
         }
         self.port.stats.drives.add(1);
@@ -168,7 +168,7 @@ impl LoopDriver {
             .longest_drive_us
             .max(now.duration_since(started).as_micros() as u64);
         self.arm();
-        self.pending.driving.store(false, Ordering::Release);
+        self.state.driving.store(false, Ordering::Release);
     }
 
     fn watch_gap(&self, gap: Duration) {

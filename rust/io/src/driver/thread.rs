@@ -118,12 +118,14 @@ impl IoThread {
 
 /// Run what is woken, for ever.
 async fn run(executor: Arc<Executor>, bell: Arc<Notify>) {
+    // Across wakes too: a thread that rings again and again must not keep this one from its sockets.
+    let mut ran = 0;
     loop {
         bell.notified().await;
-        let mut ran = 0;
         while executor.run_one() {
             ran += 1;
-            if ran % TURN == 0 {
+            if ran == TURN {
+                ran = 0;
                 yield_now().await;
             }
         }
