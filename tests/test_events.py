@@ -383,6 +383,48 @@ async def test_emit_soon_without_listeners_starts_no_task() -> None:
     assert len(asyncio.all_tasks()) == 1 and emitter.get_stats()["queued_events"] == 0
 
 
+def test_an_event_in_the_last_turn_of_a_loop_leaves_no_task_behind() -> None:
+    emitter, handler = EventEmitter(), Recorder()
+    emitter.on(READY, handler)
+
+    async def emit_until_the_loop_is_closed() -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+
+        def emit() -> None:
+            emitter._emit_soon(READY)
+            loop.call_soon(emit)
+
+        emit()
+        return loop
+
+    loop = asyncio.run(emit_until_the_loop_is_closed())
+    assert handler.data and not asyncio.all_tasks(loop)
+
+
+async def test_emit_soon_goes_on_after_handlers_of_every_kind() -> None:
+    emitter, seen = EventEmitter(), list[str]()
+
+    async def waits(event: Event) -> None:
+        await asyncio.sleep(0)
+        seen.append(f"waits {event.data}")
+
+    async def fails(event: Event) -> None:
+        raise RuntimeError(event.data)
+
+    def refuses(event: Event) -> None:
+        raise RuntimeError(event.data)
+
+    for handler in (refuses, lambda event: seen.append(f"first {event.data}"), waits, fails):
+        emitter.on(READY, handler)
+    emitter.once(READY, lambda event: seen.append(f"once {event.data}"))
+    emitter.on_any(lambda event: seen.append(f"any {event.data}"))
+    emitter._emit_soon(READY, 1)
+    emitter._emit_soon(READY, 2)
+    while not seen or seen[-1] != "any 2":
+        await asyncio.sleep(0)
+    assert seen == ["first 1", "waits 1", "once 1", "any 1", "first 2", "waits 2", "any 2"]
+
+
 def test_emit_soon_without_a_loop_waits_for_the_next_emit() -> None:
     emitter, handler = EventEmitter(), Recorder()
     emitter.on(READY, handler)

@@ -9,9 +9,9 @@ How it works
     without a listener no event object is built, and the history does not grow.
 
     `emit()` runs the handlers before it returns. Code that must not wait for a slow handler uses `_emit_soon()`, which
-    queues the event for a task. Events that were queued, by it or by `pause()`, are handled before later ones. Of an
-    event that nobody hears the history gets a record, which becomes an `Event` when it is read; `_note()` leaves making
-    its data to that moment as well.
+    queues the event for the loop's next turn. What was queued, by it or by `pause()`, is handled before later events.
+    Of an event that nobody hears the history gets a record, which becomes an `Event` when it is read; `_note()` leaves
+    making its data to that moment as well.
 
 Rules for subclasses
     `__slots__` is supported. A class that mixes this one with another base that has non-empty slots cannot be laid
@@ -21,9 +21,10 @@ Rules for subclasses
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -185,6 +186,16 @@ class _State:
             or self.paused
         )
 
+    def is_handling(self) -> bool:
+        return self.task is not None and not self.task.done()
+
+    def hearers(self, event: Event) -> Iterator[EventHandler]:
+        """Wake the waiters and return the handlers to call: permanent, once, wildcard."""
+        for waiter in self.waiters.get(event.type, ()):
+            waiter.offer(event)
+        once = self.once.pop(event.type, ())
+        return iter([*self.handlers.get(event.type, ()), *once, *self.wildcard])
+
     def enqueue(self, event: Event) -> None:
         if self.queue is None:
             self.queue = deque(maxlen=MAX_QUEUED_EVENTS)
@@ -302,7 +313,7 @@ class EventEmitter:
             state.enqueue(event)
             return
         await self._handle_queue(state)  # what was queued earlier comes first, also when a task is at it
-        await self._handle(state, event)
+        await _handle(event, state.hearers(event))
 
     def pause(self) -> None:
         """Queue events instead of handling them; at most 10 000, then the oldest go."""
@@ -429,7 +440,7 @@ class EventEmitter:
         *,
         remembered: dict[str, Any] | None = None,
     ) -> None:
-        """Record the event and hand it to a task, so that a slow handler does not hold up the caller.
+        """Record the event and handle it in the event loop's next turn, so that no handler holds up the caller.
 
         Events keep their order. Without a running event loop they wait for the next `emit()`. The history holds the
         event with the data `remembered`, if they are given: those may shrink later.
@@ -441,7 +452,9 @@ class EventEmitter:
         event = Event(type=event_type, data=data, source=source)
         self._remember(event if remembered is None else replace(event, data=remembered))
         state.enqueue(event)
-        self._start_task(state)
+        if not state.paused:
+            with contextlib.suppress(RuntimeError):  # no running event loop
+                asyncio.get_running_loop().call_soon(self._handle_soon, state)
 
     def _note(self, event_type: EventType, data_of: Callable[..., EventData], *args: Any) -> None:
         """Do the same with the data that `data_of(self, *args)` returns, now or when the history is read."""
@@ -476,7 +489,7 @@ class EventEmitter:
 
     def _start_task(self, state: _State) -> asyncio.Task[None] | None:
         """Replay the queue in a task, when there is something to replay and nobody does it yet."""
-        if state.paused or not state.queue or (state.task is not None and not state.task.done()):
+        if not state.queue or state.is_handling():
             return None
         try:
             loop = asyncio.get_running_loop()
@@ -487,19 +500,59 @@ class EventEmitter:
 
     async def _handle_queue(self, state: _State) -> None:
         while state.queue and not state.paused:
-            await self._handle(state, state.queue.popleft())
+            event = state.queue.popleft()
+            await _handle(event, state.hearers(event))
 
-    async def _handle(self, state: _State, event: Event) -> None:
-        """Wake the waiters, then call the handlers: permanent, once, wildcard."""
-        for waiter in state.waiters.get(event.type, ()):
-            waiter.offer(event)
-        for handler in [*state.handlers.get(event.type, ()), *state.once.pop(event.type, ()), *state.wildcard]:
-            try:
-                result = handler(event)
-                if result is not None and inspect.isawaitable(result):
-                    await result
-            except Exception as error:
-                logger.error("Error in handler for event %s: %s", event.type, error, exc_info=True)
+    def _handle_soon(self, state: _State) -> None:
+        """Do as `_handle_queue`, with a task only from the first handler on that has to wait.
+
+        An event may come when `asyncio.run` has cancelled the tasks it knows: one made then is never run, and Python
+        complains about it.
+        """
+        while state.queue and not state.paused and not state.is_handling():
+            event = state.queue.popleft()
+            hearers = state.hearers(event)
+            for handler in hearers:
+                pending = _call(handler, event)
+                if pending is not None:
+                    rest = self._handle_rest(state, event, pending, hearers)
+                    state.task = asyncio.get_running_loop().create_task(rest)
+                    return
+
+    async def _handle_rest(
+        self, state: _State, event: Event, pending: Awaitable[None], hearers: Iterator[EventHandler]
+    ) -> None:
+        await _finish(pending, event)
+        await _handle(event, hearers)
+        await self._handle_queue(state)
+
+
+async def _handle(event: Event, hearers: Iterator[EventHandler]) -> None:
+    for handler in hearers:
+        pending = _call(handler, event)
+        if pending is not None:
+            await _finish(pending, event)
+
+
+def _call(handler: EventHandler, event: Event) -> Awaitable[None] | None:
+    """Call a handler; return what is left to await."""
+    try:
+        result = handler(event)
+    except Exception as error:
+        _log(error, event)
+        return None
+    return result if inspect.isawaitable(result) else None
+
+
+async def _finish(pending: Awaitable[None], event: Event) -> None:
+    try:
+        await pending
+    except Exception as error:
+        _log(error, event)
+
+
+def _log(error: Exception, event: Event) -> None:
+    logger.error("Error in handler for event %s: %s", event.type, error, exc_info=error)
 
 
 def _as_given(_emitter: EventEmitter, data: EventData) -> EventData:
