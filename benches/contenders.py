@@ -47,8 +47,8 @@ class Contender:
 
 
 CONTENDERS = (
-    Contender("ours-loop", "loop / loop", "ours", "loop", "loop"),
-    Contender("ours", "loop / thread (default)", "ours", without=("timer",)),
+    Contender("ours-loop", "loop / loop (default)", "ours", "loop", "loop"),
+    Contender("ours", "loop / thread", "ours", "loop", "thread", without=("timer",)),
     Contender("ours-thread", "thread / thread", "ours", "thread", "thread", without=("tail", "blocked")),
     Contender("quinn", "raw quinn", "quinn", rust=True, without=("tail", "timer", "blocked")),
     Contender(

@@ -1,9 +1,10 @@
-"""What the bridge of an event loop tells: what it copied, and that something blocked the loop."""
+"""What an event loop's bridge tells: what it copied, and that something blocked the loop, which costs no session."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 
 import pytest
@@ -87,3 +88,44 @@ async def test_a_blocked_loop_is_told(
         assert after["longest_gap_us"] >= before["longest_gap_us"]
     told = [record for record in caplog.records if "event loop was blocked" in record.message]
     assert max(record.levelno for record in told) == level
+
+
+IDLE_TIMEOUT = 1.0
+
+
+async def block(session: WebTransportSession) -> None:
+    """Block the event loop for two idle timeouts with each datagram, then answer it."""
+    async for data in session.datagrams:
+        time.sleep(2 * IDLE_TIMEOUT)
+        await session.datagrams.send(data)
+
+
+async def test_a_handler_that_blocks_for_longer_than_the_idle_timeout_keeps_its_sessions(
+    certificate: DevCertificate, driver: str
+) -> None:
+    listening: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stop, here = threading.Event(), asyncio.get_running_loop()
+
+    async def serve() -> None:
+        async with running_server(certificate, driver=driver, connection_idle_timeout=IDLE_TIMEOUT) as server:
+            server.app.route("/block")(block)
+            here.call_soon_threadsafe(listening.set_result, server.url("/block"))
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(serve(),))
+    thread.start()
+    try:
+        async with asyncio.timeout(SECONDS), WebTransportClient(config=client_config(certificate)) as client:
+            session = await client.connect(await listening)
+            began = time.monotonic()
+            await session.datagrams.send(b"still there?")
+            answer = asyncio.create_task(session.datagrams.receive())
+            stream = await session.create_unidirectional_stream()
+            await stream.write_all(bytes(100_000))
+            await stream.wait_closed()  # all of it is acknowledged while the handler still computes
+            assert not answer.done()
+            assert await answer == b"still there?"
+            assert time.monotonic() - began > 1.5 * IDLE_TIMEOUT
+    finally:
+        stop.set()
+        await asyncio.to_thread(thread.join)

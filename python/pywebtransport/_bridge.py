@@ -179,15 +179,15 @@ def _make(loop: asyncio.AbstractEventLoop) -> _core.Bridge:
 
 
 def report_gap(seconds: float, idle_timeout: float) -> None:
-    """Log that something blocked the event loop, which with the driver "loop" delays acknowledgements too.
+    """Log that something blocked the event loop.
 
-    An error when it took more than a third of the idle timeout: one such pause more and the peer gives the sessions up.
+    Sessions live on meanwhile, but nobody reads or answers. An error when it took a third of the idle timeout or more.
     """
     level = logging.ERROR if seconds > idle_timeout / 3 else logging.INFO
     logger.log(
         level,
-        "The event loop was blocked for %.3f s; peers give a session up after %.1f s without an answer. "
-        'Let long computations run in a thread (asyncio.to_thread), or use driver="thread".',
+        "The event loop was blocked for %.3f s: no handler read or wrote meanwhile (idle timeout: %.1f s). "
+        "Let long computations run in a thread (asyncio.to_thread).",
         seconds,
         idle_timeout,
     )

@@ -95,7 +95,7 @@ class Bridge:
         """Unregister from the loop and drop what its endpoints hold; called when the loop has been closed."""
     def stats(self) -> dict[str, int]:
         """Counters: bells, writes, drains, tokens, parks, bytes_copied, drives, drive_cuts, longest_drive_us,
-        late_drives, longest_gap_us.
+        late_drives, longest_gap_us, stand_ins.
 
         And `waiters`: the futures and callbacks that it holds now.
         """

@@ -235,8 +235,9 @@ class ClientConfig(_Config):
             always drops its oldest entry and counts it.
         datagram_queue_size: entries that wait for sending, and for receiving, per session; besides 4 MiB each way.
         debug: log at level DEBUG, whatever `log_level` says.
-        driver: where the transport runs: "loop" (on the event loop's own thread: lowest latency), "thread" (on one I/O
-            thread of the process: keeps acknowledging while Python computes) or "auto": loop.
+        driver: where the transport runs: "loop" (on the event loop's own thread, for the lowest latency; while Python
+            blocks that, a thread stands in for it), "thread" (always on one I/O thread of the process, which leaves
+            more of a busy event loop to the handlers if another core is idle) or "auto": loop.
         enable_draft15: announce draft-15 and -16 (SETTINGS 0x2c7cf000 = 1) besides the older dialects that browsers
             speak. Peers that know only the newest drafts need it. Those drafts also demand the QUIC extension
             RESET_STREAM_AT, so a peer that insists on it may pick draft-15 and give up where an older dialect would
@@ -469,8 +470,9 @@ class ServerConfig(_Config):
             always drops its oldest entry and counts it.
         datagram_queue_size: entries that wait for sending, and for receiving, per session; besides 4 MiB each way.
         debug: log at level DEBUG, whatever `log_level` says.
-        driver: where the transport runs: "loop" (on the event loop's own thread: lowest latency), "thread" (on one I/O
-            thread of the process: keeps acknowledging while Python computes) or "auto": thread.
+        driver: where the transport runs: "loop" (on the event loop's own thread, for the lowest latency; while Python
+            blocks that, a thread stands in for it), "thread" (always on one I/O thread of the process, which leaves
+            more of a busy event loop to the handlers if another core is idle) or "auto": loop.
         enable_draft15: announce draft-15 and -16 (SETTINGS 0x2c7cf000 = 1) besides the older dialects that browsers
             speak. Peers that know only the newest drafts need it. Those drafts also demand the QUIC extension
             RESET_STREAM_AT, so a peer that insists on it may pick draft-15 and give up where an older dialect would

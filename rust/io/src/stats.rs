@@ -83,6 +83,8 @@ pub struct BridgeStats {
     pub late_drives: Counter,
     /// The longest of those in microseconds.
     pub longest_gap_us: Counter,
+    /// Times that the stand-in began to drive because the event loop was blocked.
+    pub stand_ins: Counter,
 }
 
 /// Counters of one session. Datagram counters live beside their queues.

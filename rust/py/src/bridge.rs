@@ -66,7 +66,7 @@ pub(crate) struct Bridge {
 /// When what an operation of the loop driver gave to send leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Departure {
-    /// At once, if it is the first of this turn of the loop.
+    /// At once, if it is the first of this turn of the loop, or the last one was long ago.
     Now,
     /// At the end of the turn, or with the next operation: more is likely to follow that fits into the same packet.
     TurnEnd,
@@ -208,7 +208,7 @@ impl Bridge {
         endpoints.iter().for_each(|(_, _, endpoint)| endpoint::close(endpoint));
         if let Some(driver) = this.running_loop_driver() {
             // The close packets go out, then the tasks go.
-            driver.drive();
+            driver.finish();
             driver.close();
         }
         // Its timer refers to the bridge.
@@ -234,6 +234,7 @@ impl Bridge {
             ("longest_drive_us", stats.longest_drive_us.get()),
             ("late_drives", stats.late_drives.get()),
             ("longest_gap_us", stats.longest_gap_us.get()),
+            ("stand_ins", stats.stand_ins.get()),
             ("waiters", self.waiters.lock().slots.len() as u64),
         ])
     }
@@ -362,7 +363,7 @@ impl Bridge {
     }
 
     /// Run an operation that may wake I/O tasks. The first one of a loop turn is driven at once, so that it leaves without
-    /// waiting for the loop; later ones wait for the end of the turn and leave together.
+    /// waiting for the loop; those that soon follow wait for the end of the turn and leave together.
     #[inline]
     pub(crate) fn operate<T>(slf: &Bound<'_, Self>, driver: DriverKind, operation: impl FnOnce() -> T) -> PyResult<T> {
         Self::operate_at(slf, driver, Departure::Now, operation)
@@ -391,7 +392,7 @@ impl Bridge {
             this.complete(slf.py(), &tokens)?;
             return Ok(result);
         };
-        if departure == Departure::Now && !this.turn_driven.swap(true, Ordering::Relaxed) {
+        if departure == Departure::Now && (!this.turn_driven.swap(true, Ordering::Relaxed) || driver.is_due()) {
             driver.drive();
         }
         this.port.take(&mut tokens);

@@ -189,12 +189,12 @@ pub(crate) fn check_headers(headers: &HeaderList) -> PyResult<()> {
     headers::check_fields(headers).map_err(PyValueError::new_err)
 }
 
-/// The `driver` field, where `auto` means `default`.
-pub(crate) fn driver_kind(config: &Bound<'_, PyAny>, default: DriverKind) -> PyResult<DriverKind> {
+/// The `driver` field. `auto` is the loop driver: the faster one as long as two cores have to carry both ends, and its
+/// stand-in keeps sessions alive while handlers compute (benches/README.md, "Which driver").
+pub(crate) fn driver_kind(config: &Bound<'_, PyAny>) -> PyResult<DriverKind> {
     match config.getattr("driver")?.extract::<String>()?.as_str() {
-        "loop" => Ok(DriverKind::Loop),
+        "auto" | "loop" => Ok(DriverKind::Loop),
         "thread" => Ok(DriverKind::Thread),
-        "auto" => Ok(default),
         other => Err(PyValueError::new_err(format!(
             "driver must be 'auto', 'loop' or 'thread', not '{other}'"
         ))),

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, future::Future, sync::Arc};
 
 use pyo3::{IntoPyObjectExt, exceptions::PyValueError, prelude::*, types::PyBytes};
-use wt_io::{certificate, driver::DriverKind, server::Accepted};
+use wt_io::{certificate, server::Accepted};
 
 use crate::{
     bridge::Bridge, connection::Connection, convert, errors, errors::Class, http::Exchange, operation::Operation,
@@ -22,8 +22,7 @@ impl Client {
     #[new]
     fn new(bridge: Bound<'_, Bridge>, config: &Bound<'_, PyAny>) -> PyResult<Self> {
         let py = bridge.py();
-        // A client waits for answers: the loop driver halves its round trips (performance.md 3).
-        let wish = convert::driver_kind(config, DriverKind::Loop)?;
+        let wish = convert::driver_kind(config)?;
         let config = convert::client_config(config)?;
         let driver = Bridge::driver(&bridge, wish, config.common.idle_timeout)?;
         let endpoint = bridge.get().client_endpoint(&driver, config.common.preset)?;
@@ -66,8 +65,7 @@ pub(crate) struct Server {
 impl Server {
     #[staticmethod]
     fn listen(bridge: Bound<'_, Bridge>, config: &Bound<'_, PyAny>, host: String, port: u16) -> PyResult<Operation> {
-        // A server runs handlers, which may compute: the thread driver keeps acknowledging meanwhile (performance.md 3).
-        let wish = convert::driver_kind(config, DriverKind::Thread)?;
+        let wish = convert::driver_kind(config)?;
         let config = convert::server_config(config)?;
         let driver = Bridge::driver(&bridge, wish, config.common.idle_timeout)?;
         let (wake, owner) = (bridge.get().port().clone(), bridge.clone().unbind());

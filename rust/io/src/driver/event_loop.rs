@@ -4,10 +4,11 @@
 //! `queue` and the port is signalled, so that the loop comes by; [`LoopDriver::drive`] runs the queue on the loop's thread
 //! within a time budget. The binding drives when the wake descriptor, a socket or the timer became readable, and (adaptive
 //! rule) right after the first operation of a loop turn, so that a single request leaves at once, and once at the end of
-//! the turn for all the others.
+//! the turn for all the others. A turn that takes long is as several: answers do not wait for handlers that compute.
 //!
 //! No Python code runs inside a drive, and a drive is never entered twice. Wakes may come from any thread (name resolution
-//! has threads of its own), polls happen on the loop's thread only.
+//! has threads of its own), polls happen on the loop's thread and, while user code blocks that, on the thread of the
+//! [`stand_in`](super::stand_in).
 //!
 //! Sockets are watched by the event loop, not here: the binding asks for [`LoopDriver::descriptors`] and registers them.
 //! The timer is a timerfd, because asyncio rounds its own timers up to milliseconds and quinn paces in less.
@@ -32,7 +33,11 @@ use quinn::{
 };
 use quinn_udp::UdpSocketState;
 
-use super::{Driver, DriverKind, Host, executor::Executor};
+use super::{
+    Driver, DriverKind, Host,
+    executor::Executor,
+    stand_in::{Ready, StandIn},
+};
 use crate::bridge::port::Port;
 
 /// How long one drive may run before other callbacks of the loop get their turn. Without a limit one drive ran 24-68 ms
@@ -42,6 +47,10 @@ const DRIVE_BUDGET: Duration = Duration::from_micros(250);
 /// A gap between the wish to drive and the drive that is counted and told: user code blocked the loop. As long as the peer
 /// waits for an acknowledgement (max_ack_delay, RFC 9000 section 18.2).
 const LATE_DRIVE: Duration = Duration::from_millis(25);
+
+/// A drive so long ago no longer holds back the next operation's. A handler of a millisecond has its answer sent at once,
+/// while 50 echoes of 14 us each still leave in two drives.
+const LONG_TURN: Duration = Duration::from_micros(500);
 
 /// Bound of the work at the end of a process: 64 drives of 250 us are 16 ms.
 const LAST_DRIVES: usize = 64;
@@ -60,6 +69,7 @@ pub struct LoopDriver {
     /// The answer of `descriptors` may have changed.
     watch_changed: AtomicBool,
     alarm: Alarm,
+    stand_in: StandIn,
     next_timer: AtomicU64,
     /// The longest gap that nobody has been told of, in microseconds.
     untold_gap_us: AtomicU64,
@@ -67,7 +77,14 @@ pub struct LoopDriver {
 
 #[derive(Debug, Default)]
 struct DriveState {
-    driving: AtomicBool,
+    /// Held by who drives.
+    driving: Mutex<()>,
+    /// Times that the event loop came to drive.
+    turns: AtomicU64,
+    /// When the last drive ended.
+    driven_at: Mutex<Option<Instant>>,
+    /// Since when the event loop has left something ready, if the stand-in has seen to it.
+    blocked_since: Mutex<Option<Instant>>,
     /// When the first task of the batch that waits for a drive became runnable.
     since: Mutex<Option<Instant>>,
 }
@@ -96,7 +113,7 @@ impl LoopDriver {
         let executor = {
             let (port, state) = (port.clone(), state.clone());
             Executor::new(move |is_first| {
-                if is_first && !state.driving.load(Ordering::Relaxed) {
+                if is_first && !state.driving.is_locked() {
                     *state.since.lock() = Some(Instant::now());
                 }
                 port.signal();
@@ -110,9 +127,12 @@ impl LoopDriver {
             sockets: Mutex::default(),
             watch_changed: AtomicBool::new(false),
             alarm: Alarm::new()?,
+            stand_in: StandIn::new()?,
             next_timer: AtomicU64::new(0),
             untold_gap_us: AtomicU64::new(0),
         });
+        driver.stand_in.watch().timer(&driver.alarm);
+        driver.stand_in.start(Arc::downgrade(&driver))?;
         let mut drivers = DRIVERS.lock();
         drivers.retain(|driver| driver.strong_count() > 0);
         drivers.push(Arc::downgrade(&driver));
@@ -123,12 +143,18 @@ impl LoopDriver {
     pub fn drive_all() {
         let drivers: Vec<_> = DRIVERS.lock().iter().filter_map(Weak::upgrade).collect();
         for driver in drivers {
-            // Each drive ends within its budget; a close takes a few turns through endpoint and connection.
-            for _ in 0..LAST_DRIVES {
-                driver.drive();
-                if !driver.has_work() {
-                    break;
-                }
+            driver.finish();
+        }
+    }
+
+    /// When the event loop will not come any more: carry out what was asked last. The stand-in ends here, too.
+    pub fn finish(&self) {
+        self.stand_in.stop();
+        // Each drive ends within its budget; a close takes a few turns through endpoint and connection.
+        for _ in 0..LAST_DRIVES {
+            self.drive();
+            if !self.has_work() {
+                break;
             }
         }
     }
@@ -145,11 +171,63 @@ impl LoopDriver {
         Driver::new(DriverKind::Loop, Arc::new(LoopRuntime(self.clone())))
     }
 
-    /// Run what is runnable, for at most the time budget; the port's flag should be held meanwhile.
+    /// Run what is runnable, for at most the time budget; the port's flag should be held meanwhile. Does nothing while the
+    /// stand-in drives.
     pub fn drive(&self) {
-        if self.state.driving.swap(true, Ordering::Acquire) {
-            return;
+        self.state.turns.fetch_add(1, Ordering::Relaxed);
+        if let Some(driving) = self.state.driving.try_lock() {
+            if let Some(since) = self.state.blocked_since.lock().take() {
+                self.watch_gap(since.elapsed());
+            }
+            self.run();
+            drop(driving);
         }
+    }
+
+    /// Whether the last drive was so long ago that the next operation should be driven at once, if only this is not the
+    /// first of its turn anyway.
+    pub fn is_due(&self) -> bool {
+        let driven_at = *self.state.driven_at.lock();
+        driven_at.is_none_or(|at| at.elapsed() > LONG_TURN)
+    }
+
+    /// Times that the event loop came to drive.
+    pub(super) fn turns(&self) -> u64 {
+        self.state.turns.load(Ordering::Relaxed)
+    }
+
+    /// Drive in place of the event loop, which has left something ready since then; whether there is more to do.
+    pub(super) fn stand_in(&self, ready: Ready, since: Instant) -> bool {
+        let Some(driving) = self.state.driving.try_lock() else {
+            return false;
+        };
+        self.state.blocked_since.lock().get_or_insert_with(|| {
+            self.port.stats.stand_ins.add(1);
+            since
+        });
+        if ready.socket {
+            self.on_socket();
+        }
+        if ready.timer {
+            self.on_timer();
+        }
+        self.run();
+        drop(driving);
+        // A loop that is alive again comes by and takes over, also when there is nothing left to read.
+        self.port.signal();
+        self.has_work()
+    }
+
+    /// Let the stand-in watch what it has seen an event of, once more.
+    pub(super) fn watch_again(&self) {
+        let watch = self.stand_in.watch();
+        watch.timer(&self.alarm);
+        for socket in &*self.sockets.lock() {
+            watch.socket(&socket.io, !socket.writers.lock().is_empty());
+        }
+    }
+
+    fn run(&self) {
         let started = Instant::now();
         if let Some(since) = self.state.since.lock().take() {
             self.watch_gap(started.saturating_duration_since(since));
@@ -167,8 +245,8 @@ impl LoopDriver {
             .stats
             .longest_drive_us
             .max(now.duration_since(started).as_micros() as u64);
+        *self.state.driven_at.lock() = Some(now);
         self.arm();
-        self.state.driving.store(false, Ordering::Release);
     }
 
     fn watch_gap(&self, gap: Duration) {
@@ -239,6 +317,7 @@ impl LoopDriver {
 
     /// Drop all tasks: the loop is closed and nothing will be driven again. Call it once more when the last handle goes.
     pub fn close(&self) {
+        self.stand_in.stop();
         // The tasks that wait for a timer wake as their timers go.
         self.executor.close();
         let timers = std::mem::take(&mut self.timers.lock().waiting);
@@ -292,6 +371,7 @@ impl Runtime for LoopRuntime {
             writers: Mutex::default(),
             driver: Arc::downgrade(&self.0),
         });
+        self.0.stand_in.watch().socket(&socket.io, false);
         let mut sockets = self.0.sockets.lock();
         sockets.push(socket.clone());
         drop(sockets);
@@ -538,6 +618,13 @@ impl Alarm {
 
     fn descriptor(&self) -> i64 {
         std::os::fd::AsRawFd::as_raw_fd(&self.0).into()
+    }
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+impl std::os::fd::AsFd for Alarm {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 

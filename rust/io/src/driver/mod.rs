@@ -7,6 +7,7 @@
 
 pub mod event_loop;
 mod executor;
+mod stand_in;
 pub mod thread;
 
 use std::{
