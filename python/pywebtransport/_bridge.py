@@ -222,8 +222,9 @@ ACCEPTED_IN_A_ROW = 16
 """Streams that an iteration takes without letting the event loop run.
 
 Each usually begins a task: without a limit all of a burst are served before whatever became ready meanwhile. On two
-cores 16 gave the default drivers a fifth more echoes on new streams, and the loop driver as many as before. With 8
-another session's p99 beside them was 3 times that of a quiet server instead of 5, but the loop driver lost a tenth.
+cores 16 gave servers with the thread driver a fifth more echoes on new streams, and those with the loop driver as many
+as before. With 8 another session's p99 beside them was 3 times that of a quiet server instead of 5, but the loop
+driver lost a tenth.
 """
 
 SHUTDOWN_TIMEOUT = 0.25  # seconds for the close packets at interpreter exit

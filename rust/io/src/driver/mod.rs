@@ -47,10 +47,10 @@ pub trait Host: Runtime {
 /// The two ways of running I/O.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DriverKind {
-    /// quinn is polled on the event loop's own thread: half the round-trip time, but user code that blocks the loop
-    /// delays acknowledgements.
+    /// quinn is polled on the event loop's own thread: half the round-trip time. While user code blocks that, a thread
+    /// stands in for it.
     Loop,
-    /// quinn runs on the I/O thread: immune to busy user code, two cross-thread wakes per round trip.
+    /// quinn runs on the I/O thread: it leaves more of a busy loop to user code, for two cross-thread wakes per round trip.
     Thread,
 }
 
