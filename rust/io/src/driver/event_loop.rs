@@ -196,11 +196,10 @@ impl LoopDriver {
         self.state.turns.load(Ordering::Relaxed)
     }
 
-    /// Drive in place of the event loop, which has left something ready since then; whether there is more to do.
-    pub(super) fn stand_in(&self, ready: Ready, since: Instant) -> bool {
-        let Some(driving) = self.state.driving.try_lock() else {
-            return false;
-        };
+    /// Drive in place of the event loop, which has left something ready since then. Whether there is more to do; None: the
+    /// loop drives.
+    pub(super) fn stand_in(&self, ready: Ready, since: Instant) -> Option<bool> {
+        let driving = self.state.driving.try_lock()?;
         self.state.blocked_since.lock().get_or_insert_with(|| {
             self.port.stats.stand_ins.add(1);
             since
@@ -215,14 +214,15 @@ impl LoopDriver {
         drop(driving);
         // A loop that is alive again comes by and takes over, also when there is nothing left to read.
         self.port.signal();
-        self.has_work()
+        Some(self.has_work())
     }
 
     /// Let the stand-in watch what it has seen an event of, once more.
     pub(super) fn watch_again(&self) {
         let watch = self.stand_in.watch();
         watch.timer(&self.alarm);
-        for socket in &*self.sockets.lock() {
+        // Nobody reads what comes for one that is not used any more, it would stay ready.
+        for socket in self.sockets.lock().iter().filter(|socket| !socket.is_unused()) {
             watch.socket(&socket.io, !socket.writers.lock().is_empty());
         }
     }

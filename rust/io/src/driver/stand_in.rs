@@ -97,20 +97,18 @@ fn run(watch: &Watch, driver: &Weak<LoopDriver>) {
         loop {
             let Some(driver) = driver.upgrade() else { return };
             let is_blocked = driver.turns() == turns;
-            let has_more = is_blocked && driver.stand_in(std::mem::take(&mut ready), noticed);
+            let drive = is_blocked.then(|| driver.stand_in(ready, noticed)).flatten();
             driver.watch_again();
             drop(driver);
-            if !is_blocked {
-                break;
-            }
-            // A drive that its budget cut short goes on at once.
-            if has_more && !watch.is_stopped_within(Duration::ZERO) {
-                continue;
-            }
-            match watch.wait() {
-                Some(next) => ready = next,
-                None => return,
-            }
+            ready = match drive {
+                None => break,
+                // A drive that its budget cut short goes on at once.
+                Some(has_more) if has_more && !watch.is_stopped_within(Duration::ZERO) => Ready::default(),
+                Some(_) => match watch.wait() {
+                    Some(ready) => ready,
+                    None => return,
+                },
+            };
         }
     }
 }
