@@ -196,14 +196,14 @@ impl LoopDriver {
         self.state.turns.load(Ordering::Relaxed)
     }
 
-    /// Drive in place of the event loop, which has left something ready since then. Whether there is more to do; None: the
-    /// loop drives.
-    pub(super) fn stand_in(&self, ready: Ready, since: Instant) -> Option<bool> {
+    /// Drive in place of the event loop. `began` is given at first: since when it has left something ready. Whether there is
+    /// more to do; None: the loop drives.
+    pub(super) fn stand_in(&self, ready: Ready, began: Option<Instant>) -> Option<bool> {
         let driving = self.state.driving.try_lock()?;
-        self.state.blocked_since.lock().get_or_insert_with(|| {
+        if let Some(began) = began {
             self.port.stats.stand_ins.add(1);
-            since
-        });
+            self.state.blocked_since.lock().get_or_insert(began);
+        }
         if ready.socket {
             self.on_socket();
         }

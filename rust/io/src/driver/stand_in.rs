@@ -87,7 +87,7 @@ impl Drop for StandIn {
 
 fn run(watch: &Watch, driver: &Weak<LoopDriver>) {
     while let Some(mut ready) = watch.wait() {
-        let noticed = Instant::now();
+        let mut began = Some(Instant::now());
         let Some(turns) = driver.upgrade().map(|driver| driver.turns()) else {
             return;
         };
@@ -97,7 +97,7 @@ fn run(watch: &Watch, driver: &Weak<LoopDriver>) {
         loop {
             let Some(driver) = driver.upgrade() else { return };
             let is_blocked = driver.turns() == turns;
-            let drive = is_blocked.then(|| driver.stand_in(ready, noticed)).flatten();
+            let drive = is_blocked.then(|| driver.stand_in(ready, began.take())).flatten();
             driver.watch_again();
             drop(driver);
             ready = match drive {
