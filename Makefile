@@ -131,8 +131,8 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 
 # `make --keep-going lint` runs them all although one failed.
-.PHONY: lint-rust lint-format lint-python lint-types lint-dependencies
-lint: layers lint-format lint-rust lint-python lint-types lint-dependencies
+.PHONY: lint-rust lint-format lint-documentation lint-python lint-types lint-dependencies
+lint: layers lint-format lint-rust lint-documentation lint-python lint-types lint-dependencies
 
 layers: | tools
 	@.ci/check-layers
@@ -147,6 +147,9 @@ lint-rust: $(VENV)/.created
 	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" cargo clippy --workspace --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR="$(TARGET)/fuzz/build" cargo clippy --manifest-path rust/proto/fuzz/Cargo.toml --all-targets --locked -- -D warnings
 	CARGO_TARGET_DIR="$(TARGET)/baseline" cargo clippy --manifest-path benches/baseline/Cargo.toml --all-targets --locked -- -D warnings
+
+lint-documentation: $(VENV)/.created
+	PYO3_PYTHON="$(CURDIR)/$(BIN)/python" RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --document-private-items --locked --quiet
 
 lint-python: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@
 //!
 //! No Python code runs inside a drive, and a drive is never entered twice. Wakes may come from any thread (name resolution
 //! has threads of its own), polls happen on the loop's thread and, while user code blocks that, on the thread of the
-//! [`stand_in`](super::stand_in).
+//! stand-in (`stand_in.rs`).
 //!
 //! Sockets are watched by the event loop, not here: the binding asks for [`LoopDriver::descriptors`] and registers them.
 //! The timer is a timerfd, because asyncio rounds its own timers up to milliseconds and quinn paces in less.
