@@ -83,7 +83,7 @@ struct DriveState {
     turns: AtomicU64,
     /// When the last drive ended.
     driven_at: Mutex<Option<Instant>>,
-    /// Since when the event loop has left something ready, if the stand-in has seen to it.
+    /// Since when the event loop has left something ready, if the stand-in has begun.
     blocked_since: Mutex<Option<Instant>>,
     /// When the first task of the batch that waits for a drive became runnable.
     since: Mutex<Option<Instant>>,
@@ -196,13 +196,12 @@ impl LoopDriver {
         self.state.turns.load(Ordering::Relaxed)
     }
 
-    /// Drive in place of the event loop. `began` is given at first: since when it has left something ready. Whether there is
-    /// more to do; None: the loop drives.
-    pub(super) fn stand_in(&self, ready: Ready, began: Option<Instant>) -> Option<bool> {
+    /// Drive in place of the event loop, which has left something ready since then. Whether there is more to do; None: the
+    /// loop drives.
+    pub(super) fn stand_in(&self, ready: Ready, since: Instant) -> Option<bool> {
         let driving = self.state.driving.try_lock()?;
-        if let Some(began) = began {
+        if self.state.blocked_since.lock().replace(since) != Some(since) {
             self.port.stats.stand_ins.add(1);
-            self.state.blocked_since.lock().get_or_insert(began);
         }
         if ready.socket {
             self.on_socket();

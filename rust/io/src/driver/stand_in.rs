@@ -4,9 +4,9 @@
 //! for longer than the idle timeout loses its sessions.
 //!
 //! Theory of operation. The thread watches the descriptors that the event loop watches, each until its first event. It
-//! then gives the loop [`PATIENCE`]: a loop that has driven since is alive, and the thread watches again. Otherwise it
-//! drives in the loop's place whenever a descriptor is ready, until the loop drives again. So it wakes no more often than
-//! once in [`PATIENCE`] while packets come and the loop is alive, and never while nothing comes.
+//! then gives the loop [`PATIENCE`]: one that has driven since the watching began is alive, and the thread watches again.
+//! Otherwise it drives in the loop's place whenever a descriptor is ready, until the loop drives again. So it wakes no more
+//! often than once in [`PATIENCE`] while packets come and the loop is alive, and never while nothing comes.
 //!
 //! Like the I/O thread it never touches Python: what becomes ready for the application is rung at the port and waits.
 
@@ -86,22 +86,25 @@ impl Drop for StandIn {
 }
 
 fn run(watch: &Watch, driver: &Weak<LoopDriver>) {
+    // Looked up before the descriptors are watched: a loop that sees to an event has another turn than this.
+    let mut turns = 0;
     while let Some(mut ready) = watch.wait() {
-        let mut began = Some(Instant::now());
-        let Some(turns) = driver.upgrade().map(|driver| driver.turns()) else {
-            return;
-        };
+        let noticed = Instant::now();
         if watch.is_stopped_within(PATIENCE) {
             return;
         }
         loop {
             let Some(driver) = driver.upgrade() else { return };
-            let is_blocked = driver.turns() == turns;
-            let drive = is_blocked.then(|| driver.stand_in(ready, began.take())).flatten();
+            let turns_now = driver.turns();
+            let is_blocked = turns_now == turns;
+            let drive = is_blocked.then(|| driver.stand_in(ready, noticed)).flatten();
             driver.watch_again();
             drop(driver);
             ready = match drive {
-                None => break,
+                None => {
+                    turns = turns_now;
+                    break;
+                }
                 // A drive that its budget cut short goes on at once.
                 Some(has_more) if has_more && !watch.is_stopped_within(Duration::ZERO) => Ready::default(),
                 Some(_) => match watch.wait() {
