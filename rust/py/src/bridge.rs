@@ -154,24 +154,12 @@ impl Bridge {
 
     /// A socket of the loop driver became readable or writable.
     fn on_socket(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
-            this.port.hold();
-            driver.on_socket();
-            Self::turn(slf)?;
-        }
-        Ok(())
+        Self::on_event(slf, LoopDriver::on_socket)
     }
 
     /// The timer of the loop driver fired.
     fn on_timer(slf: &Bound<'_, Self>) -> PyResult<()> {
-        let this = slf.get();
-        if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
-            this.port.hold();
-            driver.on_timer();
-            Self::turn(slf)?;
-        }
-        Ok(())
+        Self::on_event(slf, LoopDriver::on_timer)
     }
 
     /// The turn of the loop in which operations were left to later is over.
@@ -420,6 +408,17 @@ impl Bridge {
                 this.turn_end_due.store(false, Ordering::Relaxed);
                 drop(error);
             }
+        }
+        Ok(())
+    }
+
+    /// Tell the loop driver of an event, then let it see to it.
+    fn on_event(slf: &Bound<'_, Self>, tell: impl FnOnce(&LoopDriver)) -> PyResult<()> {
+        let this = slf.get();
+        if let (Some(driver), false) = (this.running_loop_driver(), this.is_stale()) {
+            this.port.hold();
+            tell(driver);
+            Self::turn(slf)?;
         }
         Ok(())
     }
